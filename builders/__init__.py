@@ -1,0 +1,1 @@
+"""Prompts, candidates, judgments, selection, audit: the only home of distilabel and Argilla."""

@@ -1,0 +1,1 @@
+"""Model engines: vLLM, OpenAI-compatible servers, transformers; all of them distilabel LLMs."""

@@ -1,0 +1,171 @@
+"""The published configs: what `load_dataset(ID, CONFIG)` gives, each ready for its trainer without a map step."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from specdistill.schemas.rows import CANDIDATES, JUDGMENTS, MESSAGES, OUTCOMES, REASONED_MESSAGES
+from specdistill.schemas.table import Column, Table
+from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
+
+SCHEMA_VERSION = "1.0.0"
+
+_VERSION = Column("schema_version", pl.String, "Version of this config's schema.")
+_PROMPT = Column("prompt", MESSAGES, "The conversation without the spec; the last turn is the user's.")
+_CATEGORY = Column("category", pl.String, "Category of the spec.")
+_PROMPT_ID = Column("prompt_id", pl.String, "The prompt's id; samples of one prompt share it.")
+_SPEC = Column("spec_digest", pl.String, "Digest of the rendered spec(category) shown.", nullable=True)
+_COMPLETION = Column(
+    "completion",
+    REASONED_MESSAGES,
+    "One assistant message: the answer in `content`, the reasoning in `reasoning_content`.",
+)
+_SCORE = Column("score", pl.Float64, "Aggregated judge score, 0 to 1 (aggregation: see the manifest).")
+_CRITERIA = tuple(
+    Column(name, pl.Float64, f"Aggregated {name}, 0 to 1; null if no sample scored it.", True)
+    for name in CRITERIA
+)
+
+SFT = Table(
+    "sft",
+    SCHEMA_VERSION,
+    "Accepted (prompt, reasoning, answer) triples, the spec stripped: supervised fine-tuning.",
+    (
+        Column("id", pl.String, "candidate_id."),
+        _PROMPT,
+        _COMPLETION,
+        _CATEGORY,
+        _PROMPT_ID,
+        Column(
+            "outcome_hint",
+            pl.String,
+            "Expected outcome, where the prompt's source states one.",
+            True,
+            OUTCOMES,
+        ),
+        _SCORE,
+        Column("clauses", pl.List(pl.String), "Clauses of the spec that the reasoning cites."),
+        _SPEC,
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+PREFERENCE = Table(
+    "preference",
+    SCHEMA_VERSION,
+    "Pairs for the same prompt whose score difference is larger than the judge's own noise.",
+    (
+        Column("id", pl.String, "Digest of the two candidate ids."),
+        _PROMPT,
+        Column("chosen", REASONED_MESSAGES, "The better completion."),
+        Column("rejected", REASONED_MESSAGES, "The worse completion."),
+        Column("score_chosen", pl.Float64, "Aggregated judge score of `chosen`."),
+        Column("score_rejected", pl.Float64, "Aggregated judge score of `rejected`."),
+        Column("margin", pl.Float64, "score_chosen - score_rejected, always positive."),
+        _CATEGORY,
+        _PROMPT_ID,
+        Column("noise", pl.Float64, "Standard error of the score difference over the judge samples."),
+        Column("chosen_id", pl.String, "candidate_id of `chosen`."),
+        Column("rejected_id", pl.String, "candidate_id of `rejected`."),
+        Column("rejected_arm", pl.String, "Arm `rejected` was sampled in.", values=tuple(Arm)),
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+KTO = Table(
+    "kto",
+    SCHEMA_VERSION,
+    "Single completions with a binary label.",
+    (
+        Column("id", pl.String, "candidate_id."),
+        _PROMPT,
+        _COMPLETION,
+        Column("label", pl.Boolean, "Whether the score reaches the threshold and the filters pass."),
+        _SCORE,
+        _CATEGORY,
+        _PROMPT_ID,
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+REWARD = Table(
+    "reward",
+    SCHEMA_VERSION,
+    "Every judged candidate with all criteria, aggregated over the judge samples.",
+    (
+        Column("id", pl.String, "candidate_id."),
+        _PROMPT,
+        _COMPLETION,
+        _SCORE,
+        *_CRITERIA,
+        Column(
+            "score_std",
+            pl.Float64,
+            "Sample standard deviation of the judge's scores; null for one sample.",
+            True,
+        ),
+        Column("judge_samples", pl.Int32, "Judge samples that gave a score."),
+        Column("abstentions", pl.Int32, "Judge samples that gave none."),
+        _CATEGORY,
+        _PROMPT_ID,
+        Column("arm", pl.String, "Arm it was sampled in.", values=tuple(Arm)),
+        Column("label", pl.Boolean, "Whether the score reaches the threshold and the filters pass."),
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+PROMPT_SET = Table(
+    "prompts",
+    SCHEMA_VERSION,
+    "All prompts, for sampling and reinforcement learning.",
+    (
+        Column("id", pl.String, "prompt_id."),
+        _PROMPT,
+        _CATEGORY,
+        Column("outcome_hint", pl.String, "Expected outcome, where the source states one.", True, OUTCOMES),
+        Column("twin_id", pl.String, "id of its twin (same surface, other intent).", nullable=True),
+        Column("source", pl.String, "Where it comes from."),
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+REJECTED = Table(
+    "rejected",
+    SCHEMA_VERSION,
+    "Candidates that were not accepted, each with the first reason that holds.",
+    (
+        Column("id", pl.String, "candidate_id."),
+        _PROMPT,
+        Column("reason", pl.String, "Why it was not accepted.", values=tuple(RejectReason)),
+        Column(
+            "detail",
+            pl.String,
+            "What exactly was found (the leaked words, the invented clause).",
+            nullable=True,
+        ),
+        *(column for column in CANDIDATES.columns if column.name != "candidate_id"),
+        Column("score", pl.Float64, "Aggregated judge score, if it was judged.", nullable=True),
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+JUDGMENT_SET = Table(
+    "judgments",
+    SCHEMA_VERSION,
+    "One judge sample a row, raw, so that everything can be aggregated anew.",
+    (
+        Column("id", pl.String, "judgment_id."),
+        *(column for column in JUDGMENTS.columns if column.name != "judgment_id"),
+        _VERSION,
+    ),
+    key=("id",),
+)
+
+TABLES = {table.name: table for table in (SFT, PREFERENCE, KTO, REWARD, PROMPT_SET, REJECTED, JUDGMENT_SET)}
+"""Config name to table, in card order."""

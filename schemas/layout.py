@@ -1,0 +1,86 @@
+"""Where things lie in a run folder. The one place that knows the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """Paths of one run folder.
+
+    Attributes:
+        root: the run folder.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """`recipe.yaml`: exactly what was asked, resolved."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def spec(self) -> Path:
+        """`spec/`: the spec as used, in our own folder layout."""
+        return self.root / "spec"
+
+    @property
+    def clauses(self) -> Path:
+        """`spec/clauses.parquet`: the clause table."""
+        return self.spec / "clauses.parquet"
+
+    @property
+    def rendered(self) -> Path:
+        """`spec/rendered/CATEGORY.md`: what the models were shown."""
+        return self.spec / "rendered"
+
+    @property
+    def prompts(self) -> Path:
+        """`prompts/`: parts of the prompts table."""
+        return self.root / "prompts"
+
+    @property
+    def candidates(self) -> Path:
+        """`candidates/`: parts of the candidates table."""
+        return self.root / "candidates"
+
+    @property
+    def judgments(self) -> Path:
+        """`judgments/`: parts of the judgments table."""
+        return self.root / "judgments"
+
+    @property
+    def audit(self) -> Path:
+        """`audit/`: human verdicts."""
+        return self.root / "audit"
+
+    @property
+    def ledger(self) -> Path:
+        """`ledger.sqlite`: every finished model call."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def datasets(self) -> Path:
+        """`datasets/CONFIG/SPLIT.parquet`: derived sets."""
+        return self.root / "datasets"
+
+    def dataset(self, config: str, split: str) -> Path:
+        """One derived file."""
+        return self.datasets / config / f"{split}.parquet"
+
+    @property
+    def report(self) -> Path:
+        """`report/`: plots and tables."""
+        return self.root / "report"
+
+    @property
+    def manifest(self) -> Path:
+        """`manifest.json`: written last; its existence means complete."""
+        return self.root / "manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        """`.lock`: held by the process that builds."""
+        return self.root / ".lock"

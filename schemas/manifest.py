@@ -1,0 +1,90 @@
+"""The manifest: what a run or a release holds, written last. Its existence means complete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Loose(BaseModel):
+    """Unknown keys are refused: an unknown key means another version wrote the file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FileEntry(Loose):
+    """One file of a run or release."""
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+    """Rows, for Parquet files."""
+
+
+class SpecEntry(Loose):
+    """The policy the rows were made with."""
+
+    id: str
+    title: str
+    version: str
+    licence: str | None
+    digest: str
+    """Digest of the whole spec."""
+    rendered: dict[str, str] = Field(default_factory=dict)
+    """Category id to digest of the text the models were shown."""
+
+
+class ModelEntry(Loose):
+    """One model and how it was sampled."""
+
+    role: str
+    """`generator`, `contrast` or `judge`."""
+    model: str
+    engine: str
+    digest: str
+    """generator_digest or judge_digest, as on the rows."""
+    sampling: dict[str, Any] = Field(default_factory=dict)
+
+
+class StageEntry(Loose):
+    """What one stage did, over all sessions of the run."""
+
+    rows: int
+    calls: int = 0
+    failed_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Wall seconds spent in the stage, over all sessions."""
+
+
+class Release(Loose):
+    """Set when the manifest is part of a release."""
+
+    version: str
+    repo: str | None = None
+
+
+class Manifest(Loose):
+    """`manifest.json`."""
+
+    format: int = 1
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    specdistill: str
+    """Version that wrote it."""
+    schemas: dict[str, str]
+    """Config to schema version."""
+    recipe: dict[str, Any]
+    spec: SpecEntry
+    models: list[ModelEntry]
+    stages: dict[str, StageEntry]
+    counts: dict[str, dict[str, int]]
+    """Config to split to rows."""
+    files: dict[str, FileEntry]
+    """Path relative to the manifest to its entry."""
+    packages: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages that matter."""
+    release: Release | None = None

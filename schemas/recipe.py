@@ -1,0 +1,203 @@
+"""The recipe: everything a build is asked for, as one strict YAML document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from specdistill.schemas.vocabulary import CRITERIA
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptSource(Strict):
+    """One source of prompts: a local file (JSONL, CSV, Parquet), a hub dataset, or the spec's own seed prompts."""
+
+    path: Path | None = None
+    """A .jsonl, .csv or .parquet file, relative to the recipe."""
+    hub: str | None = None
+    """A hub dataset id, optionally `id@revision`."""
+    library: str | None = None
+    """`seeds`: the seed prompts shipped with the spec library."""
+    revision: str | None = None
+    config: str | None = None
+    split: str = "train"
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Ours to theirs: {prompt: question, category: topic}. Ours: prompt, category, outcome_hint, twin_id, id."""
+    category: str | None = None
+    """One category for every row, where the source has none."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first N rows."""
+    per_category: int | None = Field(default=None, ge=1)
+    """Only the first N rows of each category, outcomes in turn."""
+
+    @model_validator(mode="after")
+    def one_source(self) -> PromptSource:
+        """Exactly one of path, hub, library."""
+        named = [name for name in ("path", "hub", "library") if getattr(self, name)]
+        if len(named) != 1:
+            raise ValueError(f"name exactly one of path, hub, library (found: {', '.join(named) or 'none'})")
+        if self.library not in (None, "seeds"):
+            raise ValueError("library must be 'seeds'")
+        return self
+
+
+class Engine(Strict):
+    """A model and how to sample from it."""
+
+    engine: Literal["vllm", "openai", "transformers"] = "vllm"
+    model: str
+    """Hub id, local folder, or `embedded` for the small model that ships as a package."""
+    base_url: str | None = None
+    """For `openai`: the server, up to and including /v1."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; never the key itself."""
+    reasoning: Literal["native", "prompted", "guided"] = "native"
+    """How reasoning is had: the model's own thinking, tags asked for in the prompt, or a JSON schema."""
+    temperature: float = Field(default=0.7, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(default=4096, ge=1)
+    """Most tokens of one sample, reasoning included."""
+    seed: int = 0
+    concurrency: int = Field(default=64, ge=1)
+    """Requests in flight at once."""
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds for one request."""
+    retries: int = Field(default=5, ge=0)
+    """Further tries of a request that failed for a passing reason."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed on: engine arguments for vllm and transformers, extra body fields for openai."""
+
+    @model_validator(mode="after")
+    def server_has_address(self) -> Engine:
+        """The openai engine needs an address."""
+        if self.engine == "openai" and not self.base_url:
+            raise ValueError("engine 'openai' needs base_url, e.g. http://127.0.0.1:8000/v1")
+        if self.engine != "openai" and self.base_url:
+            raise ValueError(f"base_url is for engine 'openai', not '{self.engine}'")
+        return self
+
+
+class Generator(Engine):
+    """The reasoning model that answers with spec(category) in context."""
+
+    samples: int = Field(default=4, ge=1)
+    """Candidates a prompt."""
+    placement: Literal["system", "wrapped"] = "system"
+    """Spec in a system prompt (paper, section 1) or wrapped after the conversation (figure 5)."""
+
+
+class Contrast(Strict):
+    """The same model without the spec: honest rejected candidates."""
+
+    spec: Literal[False] = False
+    samples: int = Field(default=1, ge=1)
+
+
+class Judge(Engine):
+    """The model that scores candidates with the same spec in view."""
+
+    reasoning: Literal["native", "prompted", "guided"] = "guided"
+    temperature: float = Field(default=0.7, ge=0.0)
+    max_tokens: int = Field(default=1024, ge=1)
+    k: int = Field(default=5, ge=1)
+    """Judge samples a candidate."""
+    aggregate: Literal["min", "mean", "median", "max"] | Annotated[str, Field(pattern=r"^q\d{1,2}$")] = "min"
+    """How k samples become one score; `q25` is the 25th percentile. The paper takes the minimum."""
+    threshold: Share = 0.8
+    """Least aggregated score of an accepted candidate."""
+    min_votes: int | None = Field(default=None, ge=1)
+    """Least samples that must give a score; default is more than half of k."""
+    weights: dict[str, float] = Field(
+        default_factory=lambda: {
+            "compliance": 0.5,
+            "helpfulness": 0.2,
+            "correctness": 0.2,
+            "reasoning_quality": 0.1,
+        }
+    )
+    """Weight of each criterion in a sample's score; normalised to sum 1."""
+
+    @model_validator(mode="after")
+    def votes_and_weights(self) -> Judge:
+        """min_votes is reachable, weights name criteria and are not all zero."""
+        if self.min_votes is not None and self.min_votes > self.k:
+            raise ValueError(f"min_votes ({self.min_votes}) is larger than k ({self.k})")
+        if unknown := set(self.weights) - set(CRITERIA):
+            raise ValueError(f"weights name unknown criteria {sorted(unknown)}; known: {', '.join(CRITERIA)}")
+        if any(weight < 0 for weight in self.weights.values()) or sum(self.weights.values()) <= 0:
+            raise ValueError("weights must be non-negative and not all zero")
+        return self
+
+    @property
+    def votes_needed(self) -> int:
+        """Least number of scores for a verdict."""
+        return self.min_votes if self.min_votes is not None else self.k // 2 + 1
+
+
+class Quota(Strict):
+    """How many accepted rows are wanted, and how many at most."""
+
+    per_category: int | None = Field(default=None, ge=1)
+    """Most accepted rows a category; none means no limit."""
+    max_samples_per_prompt: int = Field(default=8, ge=1)
+    """Most accepted rows a prompt."""
+    strict: bool = False
+    """Fail when a category has fewer than per_category."""
+
+
+class Preference(Strict):
+    """Which pairs are made."""
+
+    min_margin: Share = 0.2
+    pairs_per_prompt: int = Field(default=1, ge=1)
+
+
+class Split(Strict):
+    """Shares of prompts, per category, that go to other splits than train."""
+
+    test: Share = 0.1
+    seed: int = 0
+
+
+class Screens(Strict):
+    """Filters before the judge."""
+
+    min_reasoning_chars: int = Field(default=20, ge=0)
+    max_repeat_share: Share = 0.5
+    """Most of the text that repeated 8-word sequences may make up."""
+    copied_words: int = Field(default=25, ge=5)
+    """This many words in a row equal to the spec's text in an answer count as copied."""
+
+
+class Licences(Strict):
+    """Licence of each ingredient, for the card; SPDX ids or `other`. Nothing is assumed."""
+
+    prompts: str | None = None
+    models: str | None = None
+    dataset: str | None = None
+
+
+class Recipe(Strict):
+    """A whole build."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+    spec: str
+    """A packaged library, a folder, or a Markdown file."""
+    prompts: list[PromptSource] = Field(min_length=1)
+    generator: Generator
+    judge: Judge
+    contrast: Contrast | None = None
+    screens: Screens = Screens()
+    quota: Quota = Quota()
+    preference: Preference = Preference()
+    split: Split = Split()
+    licences: Licences = Licences()

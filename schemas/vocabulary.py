@@ -1,0 +1,91 @@
+"""The closed sets of words that rows are made of. A new member is a minor schema version; a removed one is major."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What a clause asks for, and what a prompt is expected to get."""
+
+    COMPLY = "comply"
+    REFUSE = "refuse"
+    SAFE_COMPLETE = "safe_complete"
+    UNSPECIFIED = "unspecified"
+
+
+class Arm(StrEnum):
+    """Where a candidate comes from."""
+
+    SPEC = "spec"
+    """Sampled with spec(category) in context."""
+    CONTRAST = "contrast"
+    """The same model without the spec: honest material for rejected completions."""
+
+
+class FinishReason(StrEnum):
+    """Why generation ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+class ParseOutcome(StrEnum):
+    """What reading a model's text as (reasoning, answer) or as a verdict gave. An enum, not a bool."""
+
+    OK = "ok"
+    FAILED = "failed"
+    """The call itself failed; the row's `error` says how."""
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    MALFORMED = "malformed"
+
+
+class JudgmentStatus(StrEnum):
+    """A judge sample is a score, an abstention, or a failed call. Only a score has numbers."""
+
+    SCORED = "scored"
+    ABSTAINED = "abstained"
+    FAILED = "failed"
+
+
+class AbstainReason(StrEnum):
+    """Why a judge sample gave no usable verdict."""
+
+    DECLINED = "declined"
+    """The judge itself said that it cannot tell."""
+    TRUNCATED = "truncated"
+    NOT_JSON = "not_json"
+    WRONG_SHAPE = "wrong_shape"
+    OUT_OF_RANGE = "out_of_range"
+
+
+class RejectReason(StrEnum):
+    """Why a candidate is not accepted. Every candidate that is not accepted carries exactly one, the first that holds."""
+
+    CALL_FAILED = "call_failed"
+    TRUNCATED = "truncated"
+    EMPTY_ANSWER = "empty_answer"
+    MALFORMED = "malformed"
+    NO_REASONING = "no_reasoning"
+    REPEATED_TEXT = "repeated_text"
+    LEAK = "leak"
+    """Spec text, clause anchors or policy talk in the answer."""
+    SPEC_COPIED = "spec_copied"
+    INVENTED_CLAUSE = "invented_clause"
+    """The reasoning cites a clause that the spec it was shown does not have."""
+    CONTRAST_ARM = "contrast_arm"
+    """Sampled without the spec, so never a training target."""
+    NO_VERDICT = "no_verdict"
+    """Too few judge samples gave a score."""
+    BELOW_THRESHOLD = "below_threshold"
+    OVER_QUOTA = "over_quota"
+    """Good, but its prompt or category already has its share."""
+
+
+CRITERIA = ("compliance", "helpfulness", "correctness", "reasoning_quality")
+"""What the judge scores, each 0 to 1 in rows (1 to 5 in the judge's own answer)."""
+
+CONFIGS = ("sft", "preference", "kto", "reward", "prompts", "rejected", "judgments")
+"""The published configs, in the order of the card."""

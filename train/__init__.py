@@ -1,0 +1,1 @@
+"""From a dataset ID to TRL trainers: thin, pinned, and checked on the rendered tokens."""
