@@ -1,0 +1,71 @@
+"""From the recipe's words to engines, and one backend for all roles that can share it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from specdistill.builders.engines.base import Engine, SharedBackend
+from specdistill.schemas import recipe
+
+_FIELDS = (
+    "model",
+    "reasoning",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "seed",
+    "concurrency",
+    "timeout",
+    "retries",
+    "options",
+)
+
+
+def make_engine(config: recipe.Engine) -> Engine:
+    """The engine a recipe asks for, not loaded. Imports no engine package, so it is cheap and cannot fail."""
+    fields: dict[str, Any] = {name: getattr(config, name) for name in _FIELDS}
+    if config.engine == "openai":
+        from specdistill.builders.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(base_url=config.base_url or "", api_key_env=config.api_key_env, **fields)
+    if config.engine == "vllm":
+        from specdistill.builders.engines.vllm import VLLMEngine
+
+        return VLLMEngine(**fields)
+    from specdistill.builders.engines.transformers import TransformersEngine
+
+    return TransformersEngine(**fields)
+
+
+class EnginePool:
+    """Engines of one run. Roles that name the same model and options share one backend.
+
+    A backend is started by the first engine that is loaded and closed when every engine the pool gave out for
+    it has been unloaded, so one engine process serves all stages, and a second model is not in memory before
+    the first has gone. Leaving the pool closes what is left.
+
+        with EnginePool() as pool:
+            generator, judge = pool.engine(recipe.generator), pool.engine(recipe.judge)
+    """
+
+    def __init__(self) -> None:
+        self._backends: dict[tuple[Any, ...], SharedBackend] = {}
+
+    def engine(self, config: recipe.Engine) -> Engine:
+        """An engine of its own sampling on a shared backend; not loaded."""
+        engine = make_engine(config)
+        key = engine.backend_key
+        if key not in self._backends:
+            self._backends[key] = SharedBackend(engine.make_backend)
+        engine.share(self._backends[key])
+        return engine
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for shared in self._backends.values():
+            shared.close()
