@@ -113,10 +113,21 @@ def test_schema_takes_what_is_read_and_bounds_it():
     assert list(schema["properties"]) == ["reasoning", "answer"]
 
 
-PIECES = st.sampled_from(
-    '<think> </think> <reasoning> </reasoning> <answer> </answer> </THINK> [THINK] <|end|> " { \\u a <'.split()
-    + ['{"reasoning": "a", "answer": "b"}', " ", "\n", "```json\n", "\ud800"]
+TAGS = ("<think>", "</think>", "<reasoning>", "</reasoning>", "<answer>", "</answer>", "</THINK>", "[THINK]")
+REST = (
+    "<|end|>",
+    '{"reasoning": "a", "answer": "b"}',
+    '"',
+    "{",
+    "\\u",
+    "a",
+    " ",
+    "\n",
+    "<",
+    "```json\n",
+    "\ud800",
 )
+PIECES = st.sampled_from(TAGS + REST)
 TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 
 

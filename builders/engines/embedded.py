@@ -13,8 +13,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 from specdistill.errors import DiskError, EngineError, MissingExtra
@@ -97,7 +98,7 @@ def _convert(source: Path, target: Path) -> None:
         # save_pretrained refuses models that say they are quantized; these weights no longer are.
         del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False
-        model.config.name_or_path = "SmolLM2-135M-Instruct"
+        del model.config._model_name_or_path  # the GGUF file's own title, misleading
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
@@ -112,7 +113,8 @@ def _quiet() -> Iterator[None]:
     verbosity.set_verbosity(logging.ERROR)
     verbosity.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(StringIO()):  # the GGUF reader's bar heeds none of the switches above
+            yield
     finally:
         verbosity.set_verbosity(level)
         if bars:
