@@ -174,7 +174,7 @@ def _from_layout(root: Path) -> Parsed:
     for file in sorted((root / CATEGORIES).glob("*.md")):
         document = _read(file)
         categories.append(_one_category(document, file))
-        findings += document.findings + front_findings(document, CATEGORY_KEYS, CATEGORY_KEYS)
+        findings += document.findings + front_findings(document, CATEGORY_KEYS, ("id", "title"))
     order = overview.front.get("categories") or []
     if isinstance(order, list):
         place = {str(name): number for number, name in enumerate(order)}

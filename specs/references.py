@@ -1,6 +1,6 @@
-"""Anchors in running text: `[SH-R1]`, `[SH-R1, VI-C2]` and `[do not lie](#do_not_lie)`.
+"""Cross-references of a policy: `[SH-R1]`, `[SH-R1, VI-C2]` and `[do not lie](#do_not_lie)`.
 
-One reader for policies (cross-references) and for reasonings (citations), so both mean the same by citing.
+For what people write in documents; what models cite in reasonings is read by `schemas.citations`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """From the blocks of a document to sections and clauses.
 
-A heading with an anchor is a clause; so is a paragraph or list item that ends in one. A heading without
-one is a section, unless it lies inside a clause: then it is part of the clause's text. A section's heading may
-state
-the outcome of the clauses in it (`## Refuse`), also through further headings below it.
+A heading with an anchor is a clause; so is a paragraph or list item that ends in one. A heading without one
+is a section, unless it lies inside a clause: then it is part of the clause's text. A section's heading may
+state the outcome of the clauses in it (`## Refuse`), also through further headings below it.
 """
 
 from __future__ import annotations
