@@ -1,8 +1,8 @@
 """Which clauses a text cites, and which it makes up.
 
-A citation is an anchor in square brackets (`[SH-R1]`, `[SH-R1, SH-S2]`, `[SH-R1](#SH-R1)`) or, where it cannot
-be an ordinary word, the bare anchor. An invented clause is a token of the same *shape* as the spec's anchors
-that is none of them; shapes are read off the anchors, so any spec's naming works and nothing is assumed.
+A citation is an anchor in square brackets (`[SH-R1]`, `[SH-R1, SH-S2]`, `[SH-R1](#SH-R1)`) or, where it
+cannot be an ordinary word, the bare anchor. An invented clause is a token of the same *shape* as the spec's
+anchors that is none of them; shapes are read off the anchors, so any spec's naming works.
 """
 
 from __future__ import annotations

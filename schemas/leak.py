@@ -2,15 +2,15 @@
 
 A model trained on our rows is asked without the policy, so an answer must not cite clauses, talk of "the
 provided policy" or show its thinking. Found are, in this order: thinking tags, clause citations (real or
-made up), and policy talk. Policy talk is *plain* where no ordinary answer would say it ("my content policy does
-not allow"), and *doubtful* where it depends on what is meant ("the policy says"): the doubtful kind counts unless
-the answer or the question is about some other policy (insurance, a school, a brand).
+made up), policy talk. Policy talk is *plain* where no ordinary answer would say it ("my content policy
+forbids it") and *doubtful* where it depends on what is meant ("the policy says"): the doubtful kind counts
+unless the answer or the question is about some other policy (insurance, a school, a brand).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import polars as pl
 
@@ -45,11 +45,29 @@ def find_leak(answer: str, anchors: Collection[str], asked: str = "") -> str | N
 
 def _policy_talk(answer: str, asked: str) -> str | None:
     text = _SPACE.sub(" ", answer.replace("’", "'"))
-    if match := _PLAIN.search(text):
-        return match.group().strip()
-    if (match := _DOUBTFUL.search(text)) and not _OTHER.search(text) and not _ASKED.search(asked):
-        return match.group().strip()
-    return None
+    doubtful: str | None = None
+    for near in _around(text):
+        if match := _PLAIN.search(near):
+            return match.group().strip()
+        if doubtful is None and (match := _DOUBTFUL.search(near)):
+            doubtful = match.group().strip()
+    if doubtful is None or _OTHER.search(text) or _ASKED.search(asked):
+        return None
+    return doubtful
+
+
+def _around(text: str, reach: int = 160) -> Iterator[str]:
+    """The parts of a text within `reach` characters of a telling word: no phrase is longer."""
+    start, end = 0, -1
+    for match in _WORDS.finditer(text):
+        if end >= 0 and match.start() - reach > end:
+            yield text[start:end]
+            end = -1
+        if end < 0:
+            start = max(0, match.start() - reach)
+        end = match.end() + reach
+    if end >= 0:
+        yield text[start:end]
 
 
 def leak_series(answers: pl.Series, anchors: Collection[str], asked: pl.Series | None = None) -> pl.Series:

@@ -93,8 +93,33 @@ def test_short_codes_need_a_word_that_cites_them() -> None:
 
 
 PIECES = st.sampled_from(
-    "[SH-R1]|SH-R9|[ZZ-Q1, VI-C2]|x[SH-R1]|[a b]|ST-1|ST-77|AK-47|[|]|(|#|,|é|‑| per |the policy says |"
-    "insurance policy |<think>|my guidelines |\n|**|privacy|[sic](x)".split("|")
+    [
+        "[SH-R1]",
+        "SH-R9",
+        "[ZZ-Q1, VI-C2]",
+        "x[SH-R1]",
+        "[a b]",
+        "ST-1",
+        "ST-77",
+        "AK-47",
+        "[",
+        "]",
+        "(",
+        "#",
+        ",",
+        "é",
+        "‑",
+        " per ",
+        "the policy says ",
+        "insurance policy ",
+        "<think>",
+        "my guidelines ",
+        "\n",
+        "**",
+        "privacy",
+        "[sic](x)",
+        "x" * 400,
+    ]
 )
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join), st.none())
 
