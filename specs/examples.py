@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from specdistill.specs.findings import Finding
-from specdistill.specs.markdown import trimmed
 from specdistill.specs.model import Example
+from specdistill.specs.passage import passage
 from specdistill.specs.references import ANCHOR
 from specdistill.specs.words import outcome_named
 
@@ -76,4 +76,4 @@ def read_examples(
                 line=line + 1,
             )
         )
-    return tuple(examples), trimmed("\n".join(rest)), findings
+    return tuple(examples), passage("\n".join(rest)), findings

@@ -9,8 +9,8 @@ from pathlib import Path
 from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.findings import Finding, in_order
 from specdistill.specs.loader import Parsed, parse_spec
-from specdistill.specs.markdown import trimmed
 from specdistill.specs.model import Category, Clause, Section, Spec
+from specdistill.specs.passage import trimmed
 from specdistill.specs.references import ANCHOR, cited
 from specdistill.specs.render import category_text
 from specdistill.specs.tokens import estimate

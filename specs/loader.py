@@ -10,8 +10,9 @@ from pathlib import Path
 from specdistill.errors import SpecError
 from specdistill.specs.findings import Finding, in_order
 from specdistill.specs.front import CATEGORY_KEYS, SPEC_KEYS, STYLE_KEYS, front_findings, spec_head, word
-from specdistill.specs.markdown import Document, read_document, trimmed
+from specdistill.specs.markdown import Document, read_document
 from specdistill.specs.model import Category, Clause, Section, Spec
+from specdistill.specs.passage import passage
 from specdistill.specs.references import cited
 from specdistill.specs.sections import read_sections
 from specdistill.specs.split import Split, Unplaced, slug, split_document, title_block
@@ -154,21 +155,13 @@ def _read(path: Path) -> Document:
 def _from_layout(root: Path) -> Parsed:
     overview = _read(root / OVERVIEW)
     findings = front_findings(overview, SPEC_KEYS, ("id", "title", "version", "licence"))
-    top = title_block(overview)
-    start = top.end if top else overview.body_start
-    title = word(overview, "title") or (top.title if top else "") or root.name
+    title, start = _title(overview, root.name)
     style: tuple[Section, ...] = ()
     style_title = "Style"
     if (root / STYLE).is_file():
         document = _read(root / STYLE)
-        first = title_block(document)
-        style_title = word(document, "title") or style_title
-        style = read_sections(
-            document,
-            first.end if first and first.level == 1 else document.body_start,
-            len(document.lines),
-            None,
-        )
+        style_title, begin = _title(document, style_title)
+        style = read_sections(document, begin, len(document.lines), None)
         findings += document.findings + front_findings(document, STYLE_KEYS, ())
     categories = []
     for file in sorted((root / CATEGORIES).glob("*.md")):
@@ -183,7 +176,7 @@ def _from_layout(root: Path) -> Parsed:
     spec = Spec(
         **spec_head(overview, root.name),  # type: ignore[arg-type]
         title=title,
-        overview=trimmed("\n".join(overview.lines[start:])),
+        overview=passage("\n".join(overview.lines[start:])),
         style_title=style_title,
         style=style,
         categories=tuple(categories),
@@ -192,17 +185,24 @@ def _from_layout(root: Path) -> Parsed:
     return Parsed(spec, tuple(findings))
 
 
+def _title(document: Document, fallback: str) -> tuple[str, int]:
+    """(title, 0-based first line of the body): a first `# Heading` is the title if nothing else is."""
+    stated = word(document, "title")
+    top = title_block(document)
+    if top is not None and top.level == 1 and stated in ("", top.title):
+        return top.title or fallback, top.end
+    return stated or fallback, document.body_start
+
+
 def _one_category(document: Document, file: Path) -> Category:
     """A category file of our layout."""
-    top = title_block(document)
-    if top is not None and top.level != 1:
-        top = None
     name = word(document, "id") or file.stem
+    title, start = _title(document, name)
     return Category(
         id=name,
-        title=word(document, "title") or (top.title if top else "") or name,
+        title=title,
         summary=word(document, "summary"),
-        sections=read_sections(document, top.end if top else document.body_start, len(document.lines), name),
+        sections=read_sections(document, start, len(document.lines), name),
         file=str(file),
         line=1,
     )

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from specdistill.specs.findings import Finding
+from specdistill.specs.passage import block_tokens, trimmed
 from specdistill.specs.references import ANCHOR
 
 _VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'{}]+)"""
@@ -81,14 +81,9 @@ class Document:
         """Text of an anchored paragraph or list item, without the anchored items nested in it."""
         inner = [other for other in self.blocks if block.rest <= other.start < block.end]
         holes = {line for other in inner for line in range(other.start, other.end)}
-        rest = [self.lines[number] for number in range(block.rest, block.end) if number not in holes]
+        rest = ["" if number in holes else self.lines[number] for number in range(block.rest, block.end)]
         dedented = [line[min(block.indent, len(line) - len(line.lstrip())) :] for line in rest]
         return trimmed("\n".join([block.lead, *dedented]))
-
-
-def trimmed(text: str) -> str:
-    """Without empty lines at the start and white space at the end."""
-    return re.sub(r"^(?:[ \t]*\n)+", "", text).rstrip()
 
 
 def split_attributes(text: str) -> tuple[str, Attributes | None]:
@@ -111,9 +106,7 @@ def read_document(text: str, file: str) -> Document:
     document = Document(file, lines, {}, {}, [])
     _read_front(document)
     body = [""] * document.body_start + lines[document.body_start :]
-    markdown = MarkdownIt("commonmark")
-    markdown.core.ruler.enableOnly(["normalize", "block"])
-    tokens = markdown.parse("\n".join(body))
+    tokens = block_tokens("\n".join(body))
     document.blocks = sorted(_blocks(document, tokens), key=lambda block: (block.start, -block.end))
     return document
 
@@ -167,7 +160,7 @@ def _blocks(document: Document, tokens: list[Token]) -> Iterator[Block]:
         elif token.type in ("blockquote_open", "blockquote_close"):
             quotes += 1 if token.type.endswith("open") else -1
         elif token.type == "heading_open" and token.level == 0 and token.map:
-            content = " ".join(tokens[number + 1].content.split("\n"))
+            content = " ".join(tokens[number + 1].content.split())
             title, attributes = split_attributes(content)
             if attributes is None:
                 _warn_unread(document, token.map[0], content)
@@ -177,7 +170,7 @@ def _blocks(document: Document, tokens: list[Token]) -> Iterator[Block]:
             if "{" not in content:
                 continue
             if items and not quotes:
-                yield from _item_block(document, items[-1], token.map[0], content)
+                yield from _item_blocks(document, items[-1], token.map[0], content)
             elif quotes:
                 _warn_unread(document, token.map[0], content)
             else:
@@ -191,7 +184,7 @@ def _last_line(document: Document, end: int) -> int:
 
 
 def _paragraph_blocks(document: Document, start: int, content: str) -> Iterator[Block]:
-    """A paragraph as one block for every line of it that ends in an anchor; the rest is plain text."""
+    """One block for every line of a paragraph that ends in an anchor; the rest is plain."""
     begin = 0
     rows = content.split("\n")
     for number, row in enumerate(rows):
@@ -205,16 +198,31 @@ def _paragraph_blocks(document: Document, start: int, content: str) -> Iterator[
         begin = number + 1
 
 
-def _item_block(document: Document, item: tuple[int, int], start: int, content: str) -> Iterator[Block]:
-    """A list item whose first paragraph ends in an anchor: the whole item, nested lists included."""
-    text, attributes = split_attributes(content)
-    if attributes is None or attributes.anchor is None or start != item[0]:
-        for number, row in enumerate(content.split("\n")):
+def _item_blocks(document: Document, item: tuple[int, int], start: int, content: str) -> Iterator[Block]:
+    """One block for every line of an item that ends in an anchor; the last takes the rest of it."""
+    rows = content.split("\n")
+    ends = [number for number, row in enumerate(rows) if _anchor_of(row)]
+    if start != item[0]:
+        ends = []
+    for number, row in enumerate(rows):
+        if number not in ends:
             _warn_unread(document, start + number, row)
-        return
     marker = _MARKER.match(document.lines[item[0]])
-    rest = start + content.count("\n") + 1
-    yield Block(item[0], item[1], 0, "", text, attributes, rest, len(marker.group()) if marker else 0)
+    indent = len(marker.group()) if marker else 0
+    begin = 0
+    for number in ends:
+        text, attributes = split_attributes(rows[number])
+        lead = trimmed("\n".join([*rows[begin:number], text]))
+        line = start + number + 1
+        yield Block(
+            start + begin, item[1] if number == ends[-1] else line, 0, "", lead, attributes, line, indent
+        )
+        begin = number + 1
+
+
+def _anchor_of(text: str) -> str | None:
+    attributes = split_attributes(text)[1]
+    return attributes.anchor if attributes else None
 
 
 def _warn_unread(document: Document, line: int, text: str) -> None:

@@ -7,23 +7,16 @@ state the outcome of the clauses in it (`## Refuse`), also through further headi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from markdown_it import MarkdownIt
 
 from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.examples import read_examples
 from specdistill.specs.findings import Finding
-from specdistill.specs.markdown import Block, Document, trimmed
+from specdistill.specs.markdown import Block, Document
 from specdistill.specs.model import Clause, Example, Section
+from specdistill.specs.passage import clause_passage, passage
 from specdistill.specs.words import SectionKind, kind_of_heading, outcome_named, speaks_of_safe_completion
-
-TEXT_LEVEL = 4
-"""Headings inside a clause's text start at this level, so that written files read back the same."""
-
-_HEADINGS = re.compile(r"^ {0,3}(?:#{1,6}(?:\s|$)|=+\s*$|-+\s*$)", re.MULTILINE)
 
 
 @dataclass
@@ -80,10 +73,14 @@ def read_sections(document: Document, start: int, end: int, category: str | None
             sections[-1].clauses.append(clause)
             if block.level:
                 open_clauses.append(clause)
+            if not block.level:
+                _part(open_clauses, sections[-1], block.end - 1)
         cursor = max(cursor, block.end)
     _pour(document, cursor, end, open_clauses, sections[-1])
     read = [_finished(document, section, category) for section in sections]
-    return tuple(section for section in read if section.title or section.text or section.clauses)
+    return tuple(
+        section for section in read if section.title or section.text or section.clauses or section.examples
+    )
 
 
 def _states_outcome(block: Block, following: Sequence[Block]) -> bool:
@@ -108,6 +105,14 @@ def _pour(document: Document, start: int, end: int, clauses: Sequence[_Clause], 
         section.lines += [(start + number, line) for number, line in enumerate(lines)]
 
 
+def _part(clauses: Sequence[_Clause], section: _Section, line: int) -> None:
+    """An empty line where a block was taken out, so that what was apart does not become one paragraph."""
+    if clauses:
+        clauses[-1].lines.append("")
+    else:
+        section.lines.append((line, ""))
+
+
 def _open_section(document: Document, block: Block, outer: Sequence[_Section]) -> _Section:
     values = block.attributes.values if block.attributes else {}
     stated = values.get("kind") or values.get("outcome")
@@ -125,7 +130,7 @@ def _open_section(document: Document, block: Block, outer: Sequence[_Section]) -
 
 
 def _finished(document: Document, section: _Section, category: str | None) -> Section:
-    text = trimmed("\n".join(line for _, line in section.lines))
+    text = passage("\n".join(line for _, line in section.lines))
     examples: tuple[Example, ...] = ()
     rest = text
     if section.kind is SectionKind.EXAMPLES:
@@ -145,7 +150,7 @@ def _finished(document: Document, section: _Section, category: str | None) -> Se
 def _clause(document: Document, draft: _Clause, category: str | None) -> Clause:
     block = draft.block
     own = document.body(block) if not block.level else ""
-    text = shifted(trimmed("\n".join([own, *draft.lines])))
+    text = clause_passage("\n".join([own, *draft.lines]))
     values = dict(block.attributes.values) if block.attributes else {}
     stated = values.pop("outcome", None)
     outcome = default_outcome(draft.section.kind, draft.section.title, block.title, text)
@@ -171,25 +176,3 @@ def _clause(document: Document, draft: _Clause, category: str | None) -> Clause:
         file=document.file,
         line=block.start + 1,
     )
-
-
-def shifted(text: str) -> str:
-    """The text with its headings moved down so that the highest is at `TEXT_LEVEL` or below."""
-    if not _HEADINGS.search(text):
-        return text
-    markdown = MarkdownIt("commonmark")
-    markdown.core.ruler.enableOnly(["normalize", "block"])
-    tokens = markdown.parse(text)
-    heads = [
-        (token.map, int(token.tag[1]), tokens[number + 1].content)
-        for number, token in enumerate(tokens)
-        if token.type == "heading_open" and token.level == 0 and token.map
-    ]
-    down = TEXT_LEVEL - min((level for _, level, _ in heads), default=TEXT_LEVEL)
-    if down <= 0:
-        return text
-    lines = text.split("\n")
-    for (start, end), level, content in reversed(heads):
-        mark = "#" * min(6, level + down)
-        lines[start:end] = [f"{mark} {' '.join(content.split())}".rstrip()]
-    return trimmed("\n".join(lines))

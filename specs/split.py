@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.findings import Finding
-from specdistill.specs.markdown import Block, Document, trimmed
+from specdistill.specs.markdown import Block, Document
 from specdistill.specs.model import Category, Clause, Section
-from specdistill.specs.sections import read_sections, shifted
+from specdistill.specs.passage import clause_passage, passage
+from specdistill.specs.sections import read_sections
 from specdistill.specs.words import SectionKind, kind_of_heading, outcome_named
 
 
@@ -72,14 +73,14 @@ def split_document(document: Document, fallback: str) -> Split:
     tops = [block for block in heads if block.level == level]
     if not _are_categories(document, tops, end):
         return Split(title, "", (_whole(document, start, end, fallback, title),), ())
-    overview = trimmed("\n".join(document.lines[start : tops[0].start]))
+    overview = passage("\n".join(document.lines[start : tops[0].start]))
     categories: list[Category] = []
     unplaced: list[Unplaced] = []
     taken: dict[str, int] = {}
     for number, block in enumerate(tops):
         stop = tops[number + 1].start if number + 1 < len(tops) else end
         if block.anchor is None and not _anchored(document, block.end, stop):
-            text = trimmed("\n".join(document.lines[block.end : stop]))
+            text = passage("\n".join(document.lines[block.end : stop]))
             unplaced.append(
                 Unplaced(
                     document.file, block.start + 1, block.title, text, "no anchor in or under this heading"
@@ -137,7 +138,7 @@ def _category(document: Document, block: Block, stop: int, taken: dict[str, int]
     if block.anchor and not any(section.clauses for section in sections):
         # A rule without parts: the heading is the category and its text the only clause.
         outcome = outcome_named(values.pop("outcome", "unspecified"))
-        text = shifted(trimmed("\n".join(document.lines[block.end : stop])))
+        text = clause_passage("\n".join(document.lines[block.end : stop]))
         rule = Clause(
             anchor=block.anchor,
             title=block.title,
