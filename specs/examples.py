@@ -12,11 +12,9 @@ from specdistill.specs.references import ANCHOR
 from specdistill.specs.words import outcome_named
 
 _ITEM = re.compile(r"^\s{0,3}[-*+]\s+(?P<rest>.*)$")
-_EXAMPLE = re.compile(
-    rf"^\[(?P<anchor>{ANCHOR})\](?:\(#[^)]*\))?\s*(?:→|->)?\s*(?P<outcome>[\w -]+?)\s*:\s*"
-    r"[\"“](?P<prompt>.*)[\"”]\s*(?:(?:—|–|--|-)\s*(?P<why>.*))?$",
-    re.DOTALL,
-)
+_HEAD = rf"^\[(?P<anchor>{ANCHOR})\](?:\(#[^)]*\))?\s*(?:→|->)?\s*(?P<outcome>[\w -]+?)\s*:\s*"
+_REASONED = re.compile(_HEAD + r"[\"“](?P<prompt>.*)[\"”]\s+(?:—|–|--|-)\s+(?P<why>.*)$", re.DOTALL)
+_BARE = re.compile(_HEAD + r"[\"“](?P<prompt>.*)[\"”](?P<why>)$", re.DOTALL)
 
 
 def _goes_on(text: str) -> bool:
@@ -29,7 +27,7 @@ def read_examples(
 ) -> tuple[tuple[Example, ...], str, list[Finding]]:
     """(examples, the text that is none, faults) of a section's lines, given as (0-based number, text).
 
-    An item may go on over indented lines. The prompt reaches to the last quotation mark before the dash.
+    An item may go on over indented lines. The prompt reaches to the last quotation mark that a dash follows.
     """
     examples: list[Example] = []
     rest: list[str] = []
@@ -52,7 +50,8 @@ def read_examples(
             whole.append(lines[number][1])
             parts.append(lines[number][1].strip())
             number += 1
-        match = _EXAMPLE.match(" ".join(parts))
+        whole_text = " ".join(parts)
+        match = _REASONED.match(whole_text) or _BARE.match(whole_text)
         outcome = outcome_named(match["outcome"]) if match else None
         if match is None or outcome is None:
             findings.append(

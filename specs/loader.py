@@ -247,7 +247,7 @@ def _duplicates(spec: Spec) -> list[Finding]:
             file,
             line,
             "duplicate-anchor",
-            f"Anchor '{anchor}' is used twice, first at {first[0]}:{first[1]}.",
+            f"Anchor '{anchor}' is taken already at {first[0]}:{first[1]}.",
         )
         for anchor, (first, *others) in places.items()
         for file, line in others

@@ -6,10 +6,10 @@ Places (`file`, `line`, `root`) say where a value was read from and are no part 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,13 @@ class _Value(BaseModel):
         """Everything that is said, without where it was read: equal content is the same policy."""
         dumped: dict[str, Any] = _without_places(self.model_dump(mode="json"))
         return dumped
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced, which computes its digest and indexes anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in set(copied.__dict__) - set(type(self).model_fields):
+            del copied.__dict__[name]
+        return copied
 
     @cached_property
     def digest(self) -> str:

@@ -96,8 +96,10 @@ def _states_outcome(block: Block, following: Sequence[Block]) -> bool:
 
 def _pour(document: Document, start: int, end: int, clauses: Sequence[_Clause], section: _Section) -> None:
     """Give plain lines to the innermost open clause, else to the section."""
-    if start >= end:
-        return
+    before = clauses[-1].lines[-1:] if clauses else [line for _, line in section.lines[-1:]]
+    if before and not before[0].strip():  # no two runs of empty lines where a block was taken out between
+        while start < end and not document.lines[start].strip():
+            start += 1
     lines = document.lines[start:end]
     if clauses:
         clauses[-1].lines += lines
@@ -108,8 +110,9 @@ def _pour(document: Document, start: int, end: int, clauses: Sequence[_Clause], 
 def _part(clauses: Sequence[_Clause], section: _Section, line: int) -> None:
     """An empty line where a block was taken out, so that what was apart does not become one paragraph."""
     if clauses:
-        clauses[-1].lines.append("")
-    else:
+        if clauses[-1].lines and clauses[-1].lines[-1].strip():
+            clauses[-1].lines.append("")
+    elif section.lines and section.lines[-1][1].strip():
         section.lines.append((line, ""))
 
 
