@@ -9,36 +9,41 @@ engines may share: two roles with the same model and different sampling are two 
 from __future__ import annotations
 
 import asyncio
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+import sys
+import warnings
+from abc import abstractmethod
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
+from typing import Any, Literal
 
-from distilabel.models.llms.base import AsyncLLM
 from pydantic import Field, PrivateAttr
 
+from specdistill.builders.engines.backend import Backend, SharedBackend
+from specdistill.builders.engines.exchange import Completion, Messages, Request, Sampling, failure
 from specdistill.errors import EngineError
 from specdistill.schemas.vocabulary import FinishReason
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+# distilabel 1.5 declares its fields in a way that newer pydantic warns of, once for each derived class.
+warnings.filterwarnings("ignore", message="The 'default' attribute with value None was provided to the `Field")
+_hook = sys.excepthook
+from distilabel.models.llms.base import AsyncLLM  # noqa: E402
 
-Messages = list[dict[str, str]]
-"""A conversation: list of {role, content}, oldest first."""
+sys.excepthook = _hook  # distilabel's own prints the locals of every frame, keys among them
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+__all__ = ["Backend", "Completion", "Engine", "Messages", "Request", "Sampling", "SharedBackend", "failure"]
+
+PER_REQUEST = ("sampling", "chat_template_kwargs")
+"""Engine options that may differ between roles on one backend."""
+
 
 RUNTIME_OPTIONS = frozenset(
     {
         "batch_size",
-        "cpu_kv_cache_gib",
         "disable_log_stats",
         "enable_prefix_caching",
         "enforce_eager",
         "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
         "max_num_batched_tokens",
         "max_num_seqs",
         "pipeline_parallel_size",
@@ -46,165 +51,6 @@ RUNTIME_OPTIONS = frozenset(
     }
 )
 """Engine options that decide speed and memory but not what is sampled from; left out of `Engine.sampling`."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One conversation to be completed `samples` times.
-
-    Attributes:
-        messages: the conversation; the last turn is the one to be answered.
-        samples: completions wanted, from one request.
-        schema: JSON schema the text must follow, or None for free text.
-        seed: added to the engine's seed. Sample i is drawn with seed `engine.seed + seed + i` where the
-            engine can do so; a caller that asks again for samples 2 and 3 of a prompt therefore sets
-            `seed=2`.
-    """
-
-    messages: Messages
-    samples: int = 1
-    schema: dict[str, Any] | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: smallest set of tokens with this probability mass is drawn from.
-        max_tokens: most tokens of one sample, reasoning included.
-        seed: seed of the first sample of a request whose own seed is 0.
-    """
-
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_tokens: int = 4096
-    seed: int = 0
-
-    def seed_of(self, request: Request, sample: int = 0) -> int:
-        """Seed of one sample, within the 31 bits every engine takes."""
-        return (self.seed + request.seed + sample) % 2**31
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sample.
-
-    Attributes:
-        text: what the model said; without the reasoning where `reasoning` is given.
-        reasoning: the reasoning where the engine returns it apart, else None (it may still be inside `text`).
-        finish_reason: why generation ended. ERROR means that there is no usable text.
-        prompt_tokens: tokens of the request, None where unknown.
-        completion_tokens: tokens generated for this sample, None where unknown.
-        cached_tokens: prompt tokens answered from a prefix cache, None where unknown.
-        error: why the call failed, in one sentence, where finish_reason is ERROR.
-    """
-
-    text: str
-    reasoning: str | None
-    finish_reason: FinishReason
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None = None
-    error: str | None = None
-
-    def canonical(self) -> str:
-        """The whole text as one string, reasoning in `<think>` tags: what distilabel's `generations` carry.
-
-        Reasoning that was cut before it ended has no closing tag, so reading it gives `truncated` and no
-        answer.
-        """
-        if self.reasoning is None:
-            return self.text
-        if not self.text and self.finish_reason is not FinishReason.STOP:
-            return THINK_OPEN + self.reasoning
-        return f"{THINK_OPEN}{self.reasoning}{THINK_CLOSE}{self.text}"
-
-
-def failure(error: str, request: Request) -> list[Completion]:
-    """One failed completion for each sample asked for."""
-    failed = Completion("", None, FinishReason.ERROR, None, None, error=error)
-    return [failed] * request.samples
-
-
-class Backend(ABC):
-    """The heavy half of an engine. Safe to use from several event loops and threads."""
-
-    @abstractmethod
-    def start(self) -> None:
-        """Make it ready.
-
-        Raises:
-            MissingExtra: a package is not installed.
-            EngineError: the model or the options cannot be used.
-            EngineUnreachable: the server does not answer.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything; leaves no process behind. Safe to call twice."""
-
-    @abstractmethod
-    async def complete(self, request: Request, sampling: Sampling) -> list[Completion]:
-        """See `Engine.complete`."""
-
-    def count_tokens(self, text: str | Messages) -> int | None:
-        """Tokens of a text, or of a conversation as the chat template renders it; None without a tokenizer at
-        hand."""
-        return None
-
-
-class SharedBackend:
-    """A backend and who uses it: started by the first that needs it, closed when the last one is done.
-
-    Args:
-        make: gives a fresh, unstarted backend.
-    """
-
-    def __init__(self, make: Callable[[], Backend]) -> None:
-        self._make = make
-        self._users: set[int] = set()
-        self._lock = threading.Lock()
-        self.backend: Backend | None = None
-
-    def reserve(self, user: object) -> None:
-        """Keep the backend alive for `user`, without starting it yet."""
-        with self._lock:
-            self._users.add(id(user))
-
-    def acquire(self, user: object) -> Backend:
-        """The started backend, kept alive for `user`."""
-        with self._lock:
-            if self.backend is None:
-                backend = self._make()
-                try:
-                    backend.start()
-                except BaseException:
-                    backend.close()
-                    raise
-                self.backend = backend
-            self._users.add(id(user))
-            return self.backend
-
-    def release(self, user: object) -> None:
-        """`user` is done; the last one closes the backend."""
-        with self._lock:
-            self._users.discard(id(user))
-            if not self._users:
-                self._close()
-
-    def close(self) -> None:
-        """Close whoever still uses it."""
-        with self._lock:
-            self._users.clear()
-            self._close()
-
-    def _close(self) -> None:
-        backend, self.backend = self.backend, None
-        if backend is not None:
-            backend.close()
 
 
 class Engine(AsyncLLM):
@@ -220,22 +66,31 @@ class Engine(AsyncLLM):
     seed: int = 0
     concurrency: int = Field(default=64, ge=1, description="Requests in flight at once.")
     timeout: float = Field(default=600.0, gt=0, description="Seconds for one try of one request to a server.")
-    retries: int = Field(
-        default=5, ge=0, description="Further tries of a request that failed for a passing reason."
-    )
+    retries: int = Field(default=5, ge=0, description="Further tries of a request that failed for a passing reason.")
     options: dict[str, Any] = Field(default_factory=dict, description="Passed on to the engine.")
 
     _shared: SharedBackend | None = PrivateAttr(default=None)
-    _windows: Any = PrivateAttr(default=None)
+    _windows: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
     def make_backend(self) -> Backend:
         """A fresh, unstarted backend for these fields."""
 
     @property
+    def request_options(self) -> dict[str, Any]:
+        """The options that go with each request: `sampling` (further sampling parameters, by the engine's own
+        names) and `chat_template_kwargs`."""
+        return {name: self.options[name] for name in PER_REQUEST if name in self.options}
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """The other options, which the backend is made with."""
+        return {name: value for name, value in self.options.items() if name not in self.request_options}
+
+    @property
     def backend_key(self) -> tuple[Any, ...]:
         """Engines with equal keys can share a backend."""
-        return (type(self).__name__, self.model, _frozen(self.options))
+        return (type(self).__name__, self.model, _frozen(self.load_options))
 
     @property
     def model_name(self) -> str:
@@ -298,7 +153,7 @@ class Engine(AsyncLLM):
         """
         backend = self.backend
         async with self._window():
-            sampling = Sampling(self.temperature, self.top_p, self.max_tokens, self.seed)
+            sampling = Sampling(self.temperature, self.top_p, self.max_tokens, self.seed, self.request_options)
             return await backend.complete(request, sampling)
 
     async def agenerate(self, input: Any, num_generations: int = 1) -> Any:
@@ -340,11 +195,9 @@ class Engine(AsyncLLM):
     async def _window(self) -> AsyncIterator[None]:
         """At most `concurrency` requests in flight, whoever calls: distilabel's own pipeline sends whole
         batches."""
-        if self._windows is None:
-            self._windows = WeakKeyDictionary()
         loop = asyncio.get_running_loop()
-        window = self._windows.get(loop)
-        if window is None:
+        if (window := self._windows.get(loop)) is None:
+            self._windows = {other: kept for other, kept in self._windows.items() if not other.is_closed()}
             window = self._windows[loop] = asyncio.Semaphore(self.concurrency)
         async with window:
             yield
@@ -354,7 +207,7 @@ class Engine(AsyncLLM):
         own."""
         state = super().__getstate__()
         private = dict(state.get("__pydantic_private__") or {})
-        private |= {"_shared": None, "_windows": None, "_event_loop": None, "_new_event_loop": False}
+        private |= {"_shared": None, "_windows": {}, "_event_loop": None, "_new_event_loop": False}
         return state | {"__pydantic_private__": private}
 
 

@@ -97,7 +97,7 @@ def _convert(source: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_FILE, local_files_only=True)
         # save_pretrained refuses models that say they are quantized; these weights no longer are.
         del model.config.quantization_config
-        model.hf_quantizer, model.is_quantized = None, False
+        model.__dict__.update(hf_quantizer=None, is_quantized=False)
         del model.config._model_name_or_path  # the GGUF file's own title, misleading
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(target)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from specdistill.builders.engines.base import Engine, SharedBackend
+from specdistill.builders.engines.backend import SharedBackend
+from specdistill.builders.engines.base import Engine
 from specdistill.schemas import recipe
 
 _FIELDS = (
