@@ -1,0 +1,243 @@
+"""The promises every published set makes, checked on the files themselves.
+
+Each check is a pure function over the sets; a broken promise is a `Violation` with the ids of its rows. The
+one invariant that files cannot show (in RL the judge never sees the reasoning) is tested where the reward is
+made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import polars as pl
+
+from specdistill.errors import SchemaError
+from specdistill.schemas.configs import TABLES
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.manifest import Manifest
+from specdistill.schemas.table import Table
+from specdistill.schemas.verify import read_manifest
+from specdistill.schemas.vocabulary import Arm
+
+Sets = Mapping[str, Mapping[str, pl.DataFrame]]
+"""Config to split to rows."""
+NAMED = 10
+"""Ids named in a message; the violation itself holds all."""
+
+
+class Invariant(StrEnum):
+    """What is promised. The value is the name in messages, the docstring the promise."""
+
+    SCHEMA = "schema"
+    """Every row has the columns, types and values its schema states, and a key of its own."""
+    PROMPT_CLEAN = "prompt_clean"
+    """No prompt holds spec text or clause anchors."""
+    PROMPT_TURNS = "prompt_turns"
+    """Every conversation has content in each turn and ends with the user."""
+    COMPLETION = "completion"
+    """Every completion is one assistant message with an answer; a training target has a reasoning too."""
+    ANSWER_CLEAN = "answer_clean"
+    """No training target's answer cites clauses, talks of the policy, shows thinking or copies the spec."""
+    CITATIONS = "citations"
+    """Every clause that a training target's reasoning cites exists in the spec."""
+    ABSTENTION = "abstention"
+    """A judge sample without a verdict has no number, and no score stands on abstentions alone."""
+    RANGE = "range"
+    """Every score is a number from 0 to 1."""
+    MARGIN = "margin"
+    """`chosen` beats `rejected` by more than the judge's own noise."""
+    PAIR = "pair"
+    """The two sides of a pair are different answers of different candidates."""
+    SPLITS = "splits"
+    """Splits share no prompt, twin, group or near-duplicate, in one config or across them."""
+    FATE = "fate"
+    """Every candidate is accepted or rejected, not both and not neither."""
+    REFERENCES = "references"
+    """Every prompt, category and candidate that a row names is there."""
+    THRESHOLD = "threshold"
+    """Accepted rows reach the recipe's threshold."""
+    HUMAN = "human"
+    """No row that people rejected is published as good."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken promise.
+
+    Attributes:
+        config, split: where; `split` is empty when it concerns several.
+        ids: every row that breaks it.
+        detail: what was found.
+    """
+
+    invariant: Invariant
+    config: str
+    split: str
+    ids: tuple[str, ...]
+    detail: str
+
+    def __str__(self) -> str:
+        where = f"{self.config}/{self.split}" if self.split else self.config
+        named = ", ".join(self.ids[:NAMED])
+        more = f" and {len(self.ids) - NAMED} more" if len(self.ids) > NAMED else ""
+        rows = f" (rows {named}{more})" if self.ids else ""
+        return f"{where}: {self.invariant}: {self.detail}{rows}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the sets are checked against.
+
+    Attributes:
+        clauses: the clause table of the spec.
+        rendered: texts the models were shown, which no prompt may hold.
+        copied_words: this many words in a row equal to the spec's text are a copy.
+        threshold: least score of an accepted row; None where unknown.
+        prompts: the run's prompts table, for groups; None in a release.
+        candidates: ids of the run's candidates that take part; None in a release.
+        human_rejected: ids of candidates that people rejected.
+    """
+
+    clauses: pl.DataFrame
+    rendered: tuple[str, ...] = ()
+    copied_words: int = 25
+    threshold: float | None = None
+    prompts: pl.DataFrame | None = None
+    candidates: frozenset[str] | None = None
+    human_rejected: frozenset[str] = field(default=frozenset())
+
+    @property
+    def anchors(self) -> frozenset[str]:
+        """Every citable anchor."""
+        return frozenset(self.clauses["anchor"].to_list())
+
+
+Check = Callable[[Sets, Facts], Iterator[Violation]]
+
+
+def check_sets(sets: Sets, facts: Facts) -> list[Violation]:
+    """Every broken promise in the sets, in config order; empty when they may be published.
+
+    Rows that do not fit their schema are reported alone: nothing more can be said of them.
+    """
+    from specdistill.schemas.invariants_across import ACROSS
+    from specdistill.schemas.invariants_rows import ROWS
+
+    broken = list(_schema(sets))
+    if broken:
+        return broken
+    return [violation for check in (*ROWS, *ACROSS) for violation in check(sets, facts)]
+
+
+def _schema(sets: Sets) -> Iterator[Violation]:
+    for config, splits in sets.items():
+        table = TABLES.get(config)
+        if table is None:
+            known = ", ".join(TABLES)
+            yield Violation(Invariant.SCHEMA, config, "", (), f"is no known config (known: {known})")
+            continue
+        for split, frame in splits.items():
+            for problem in table.problems(frame):
+                yield Violation(Invariant.SCHEMA, config, split, (), problem)
+            yield from _wrong_version(table, config, split, frame)
+
+
+def _wrong_version(table: Table, config: str, split: str, frame: pl.DataFrame) -> Iterator[Violation]:
+    if "schema_version" not in frame.columns:
+        return
+    others = frame.filter(pl.col("schema_version") != table.version)["schema_version"].unique().sort().to_list()
+    if others:
+        detail = f"schema_version is {', '.join(others)}, not {table.version}"
+        yield Violation(Invariant.SCHEMA, config, split, (), detail)
+
+
+def found(
+    invariant: Invariant, config: str, split: str, rows: pl.DataFrame, detail: str, *, key: str = "id"
+) -> Iterator[Violation]:
+    """A violation for the rows of a frame, or nothing when it is empty."""
+    if rows.height:
+        yield Violation(invariant, config, split, tuple(rows[key].cast(pl.String).to_list()), detail)
+
+
+def each(sets: Sets, *configs: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """(config, split, frame) of the named configs that are there and have rows; all of them when none is named."""
+    for config in configs or tuple(sets):
+        for split, frame in sets.get(config, {}).items():
+            if frame.height:
+                yield config, split, frame
+
+
+def read_sets(datasets: Path) -> dict[str, dict[str, pl.DataFrame]]:
+    """All derived sets of a run, from `datasets/CONFIG/SPLIT.parquet`, in card order.
+
+    Raises:
+        SchemaError: a file cannot be read.
+    """
+    order = {config: number for number, config in enumerate(TABLES)}
+    sets: dict[str, dict[str, pl.DataFrame]] = {}
+    for path in sorted(
+        datasets.glob("*/*.parquet"),
+        key=lambda path: (order.get(path.parent.name, 99), path.stem != "train", path.stem),
+    ):
+        sets.setdefault(path.parent.name, {})[path.stem] = read_frame(path)
+    return sets
+
+
+def read_frame(path: Path) -> pl.DataFrame:
+    """One Parquet file.
+
+    Raises:
+        SchemaError: it cannot be read.
+    """
+    try:
+        return pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as exc:
+        raise SchemaError(
+            f"This file cannot be read: {exc}.", "Run `specdistill select` on the run to write it anew.", file=path
+        ) from exc
+
+
+def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
+    """Every broken promise of a finished run.
+
+    Args:
+        sets: the derived sets, where they are at hand; else they are read.
+
+    Raises:
+        RunError: the run is not finished (no manifest) or its manifest cannot be read.
+        SchemaError: a file cannot be read.
+    """
+    manifest = read_manifest(layout.manifest)
+    recipe = manifest.recipe
+    prompts, candidates = (
+        [read_frame(part) for part in sorted(folder.glob("part-*.parquet"))]
+        for folder in (layout.prompts, layout.candidates)
+    )
+    facts = Facts(
+        clauses=read_frame(layout.clauses),
+        rendered=tuple(path.read_text(encoding="utf-8") for path in sorted(layout.rendered.glob("*.md"))),
+        copied_words=recipe.get("screens", {}).get("copied_words", Facts.copied_words),
+        threshold=recipe.get("judge", {}).get("threshold"),
+        prompts=pl.concat(prompts) if prompts else None,
+        candidates=_current(pl.concat(candidates), pl.concat(prompts), manifest) if candidates and prompts else None,
+    )
+    return check_sets(read_sets(layout.datasets) if sets is None else sets, facts)
+
+
+def _current(candidates: pl.DataFrame, prompts: pl.DataFrame, manifest: Manifest) -> frozenset[str]:
+    """Ids of the candidates of the manifest's recipe and spec; older ones stay on disk, unused."""
+    samples = {
+        arm: manifest.recipe.get(section, {}).get("samples", 0) if manifest.recipe.get(section) else 0
+        for arm, section in ((Arm.SPEC.value, "generator"), (Arm.CONTRAST.value, "contrast"))
+    }
+    digests = [model.digest for model in manifest.models if model.role in ("generator", "contrast")]
+    shown = pl.col("category").replace_strict(manifest.spec.rendered, default=None, return_dtype=pl.String)
+    current = candidates.join(prompts.select("prompt_id"), on="prompt_id", how="semi").filter(
+        pl.col("generator_digest").is_in(digests),
+        pl.col("spec_digest").is_null() | (pl.col("spec_digest") == shown),
+        pl.col("sample_index") < pl.col("arm").replace_strict(samples, default=0, return_dtype=pl.Int32),
+    )
+    return frozenset(current["candidate_id"].to_list())

@@ -1,0 +1,220 @@
+"""Promises that a row keeps or breaks by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from specdistill.schemas.citations import cited_series
+from specdistill.schemas.copying import copied_series, shingles_of
+from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, each, found
+from specdistill.schemas.leak import leak_series
+from specdistill.schemas.vocabulary import CRITERIA, JudgmentStatus
+
+ROLES = ("system", "user", "assistant")
+SIDES = {
+    "sft": ("completion",),
+    "preference": ("chosen", "rejected"),
+    "kto": ("completion",),
+    "reward": ("completion",),
+}
+"""Columns that hold a completion."""
+GOOD = {"sft": "completion", "preference": "chosen", "kto": "completion", "reward": "completion"}
+"""Columns that hold a training target, or a completion labelled as good."""
+SCORES = ("score", "score_chosen", "score_rejected", "margin", *CRITERIA)
+
+
+def targets(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Training targets as (config, split, frame of id, asked, answer, reasoning)."""
+    for config, split, frame in each(sets, *GOOD):
+        good = frame.filter(pl.col("label")) if "label" in frame.columns else frame
+        turn = pl.col(GOOD[config]).list.last().struct
+        asked = pl.col("prompt").list.last().struct.field("content")
+        yield (
+            config,
+            split,
+            good.select(
+                "id",
+                asked.alias("asked"),
+                turn.field("content").alias("answer"),
+                turn.field("reasoning_content").alias("reasoning"),
+            ),
+        )
+
+
+def prompt_turns(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.PROMPT_TURNS`."""
+    for config, split, frame in each(sets):
+        if "prompt" not in frame.columns:
+            continue
+        roles = pl.col("prompt").list.eval(pl.element().struct.field("role"))
+        empty = pl.col("prompt").list.eval(
+            pl.element().struct.field("content").fill_null("").str.strip_chars().str.len_bytes() == 0
+        )
+        yield from found(
+            Invariant.PROMPT_TURNS,
+            config,
+            split,
+            frame.filter(roles.list.last().ne_missing(pl.lit("user"))),
+            "the last turn is not the user's",
+        )
+        strange = roles.list.eval(~pl.element().is_in(ROLES).fill_null(False)).list.any()
+        yield from found(Invariant.PROMPT_TURNS, config, split, frame.filter(strange), "a role is unknown")
+        yield from found(Invariant.PROMPT_TURNS, config, split, frame.filter(empty.list.any()), "a turn is empty")
+
+
+def prompt_clean(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.PROMPT_CLEAN`: looked for once per distinct conversation."""
+    shown = shingles_of([*facts.clauses["text"].to_list(), *facts.rendered], facts.copied_words)
+    for config, split, frame in each(sets):
+        if "prompt" not in frame.columns:
+            continue
+        texts = frame.select(
+            "id",
+            pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n").alias("text"),
+        )
+        distinct = texts.select("text").unique()
+        copied = copied_series(distinct["text"], shown)
+        cited = cited_series(distinct["text"], facts.anchors)["known"].list.len() > 0
+        for hit, detail in (
+            (copied.is_not_null(), "the prompt holds spec text"),
+            (cited, "the prompt cites a clause"),
+        ):
+            rows = texts.join(distinct.filter(hit), on="text", how="semi")
+            yield from found(Invariant.PROMPT_CLEAN, config, split, rows, detail)
+
+
+def completions(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.COMPLETION`."""
+    for config, split, frame in each(sets, *SIDES):
+        for side in SIDES[config]:
+            turns = pl.col(side)
+            role = turns.list.last().struct.field("role")
+            wrong = (turns.list.len() != 1) | role.ne_missing(pl.lit("assistant"))
+            yield from found(
+                Invariant.COMPLETION,
+                config,
+                split,
+                frame.filter(wrong),
+                f"{side} is not one assistant message",
+            )
+            bare = _blank(turns.list.last().struct.field("content"))
+            yield from found(Invariant.COMPLETION, config, split, frame.filter(bare), f"{side} has no answer")
+    for config, split, frame in targets(sets):
+        rows = frame.filter(_blank(pl.col("reasoning")))
+        yield from found(Invariant.COMPLETION, config, split, rows, "a training target has no reasoning")
+
+
+def _blank(text: pl.Expr) -> pl.Expr:
+    return text.fill_null("").str.strip_chars().str.len_bytes() == 0
+
+
+def answers(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.ANSWER_CLEAN`."""
+    spec = shingles_of(facts.clauses["text"].to_list(), facts.copied_words)
+    for config, split, frame in targets(sets):
+        leaks = leak_series(frame["answer"], facts.anchors, frame["asked"])
+        for name, words in (("leaks", leaks), ("copies the spec", copied_series(frame["answer"], spec))):
+            hit = frame.with_columns(words.alias("words")).filter(pl.col("words").is_not_null())
+            if hit.height:
+                detail = f"the answer {name}: '{hit['words'][0][:80]}'"
+                yield from found(Invariant.ANSWER_CLEAN, config, split, hit, detail)
+
+
+def citations(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.CITATIONS`, and that the `clauses` column says what the reasoning cites."""
+    for config, split, frame in targets(sets):
+        cited = frame.hstack(cited_series(frame["reasoning"], facts.anchors))
+        made_up = cited.filter(pl.col("invented").list.len() > 0)
+        if made_up.height:
+            detail = f"the reasoning cites a clause that does not exist: {made_up['invented'][0][0]}"
+            yield from found(Invariant.CITATIONS, config, split, made_up, detail)
+    for config, split, frame in each(sets, "sft"):
+        unknown = frame.filter(pl.col("clauses").list.eval(~pl.element().is_in(sorted(facts.anchors))).list.any())
+        yield from found(Invariant.CITATIONS, config, split, unknown, "`clauses` names a clause that does not exist")
+
+
+def abstentions(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.ABSTENTION`, on raw judge samples and on what was made of them."""
+    numbers = pl.any_horizontal(pl.col(name).is_not_null() for name in CRITERIA)
+    scored = pl.col("status") == JudgmentStatus.SCORED
+    for config, split, frame in each(sets, "judgments"):
+        for wrong, detail in (
+            (~scored & numbers, "a sample without a verdict has a number"),
+            (scored & ~numbers, "a scored sample has no number"),
+            (scored & pl.col("abstain_reason").is_not_null(), "a scored sample has a reason to abstain"),
+        ):
+            yield from found(Invariant.ABSTENTION, config, split, frame.filter(wrong), detail)
+    for config, split, frame in each(sets, "reward"):
+        rows = frame.filter(pl.col("judge_samples") < 1)
+        yield from found(Invariant.ABSTENTION, config, split, rows, "a score stands on no judge sample")
+    yield from _votes(sets)
+
+
+def _votes(sets: Sets) -> Iterator[Violation]:
+    """Each scored row has at least one scored judge sample, and `reward` counts them right."""
+    if "judgments" not in sets:
+        return
+    votes = pl.concat([frame.select("candidate_id", "status") for frame in sets["judgments"].values()])
+    counted = votes.group_by("candidate_id").agg(
+        (pl.col("status") == JudgmentStatus.SCORED).sum().alias("scored"),
+        (pl.col("status") == JudgmentStatus.ABSTAINED).sum().alias("abstained"),
+    )
+    for config, split, frame in each(sets, "sft", "kto", "reward", "rejected"):
+        rows = frame.filter(pl.col("score").is_not_null()).join(
+            counted, left_on="id", right_on="candidate_id", how="left"
+        )
+        mute = rows.filter(pl.col("scored").fill_null(0) == 0)
+        yield from found(Invariant.ABSTENTION, config, split, mute, "a score stands on no judge sample")
+        if config == "reward":
+            wrong = (pl.col("judge_samples") != pl.col("scored")) | (pl.col("abstentions") != pl.col("abstained"))
+            yield from found(
+                Invariant.ABSTENTION,
+                config,
+                split,
+                rows.filter(wrong),
+                "judge_samples or abstentions are miscounted",
+            )
+
+
+def ranges(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.RANGE`; NaN is outside."""
+    for config, split, frame in each(sets):
+        for name in (name for name in SCORES if name in frame.columns):
+            rows = frame.filter(pl.col(name).is_not_null() & ~pl.col(name).is_between(0, 1))
+            yield from found(Invariant.RANGE, config, split, rows, f"{name} is not within 0 and 1")
+
+
+def thresholds(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.THRESHOLD`: for accepted rows and for everything labelled good."""
+    if facts.threshold is None:
+        return
+    for config, split, frame in each(sets, "sft", "kto", "reward"):
+        good = frame.filter(pl.col("label")) if "label" in frame.columns else frame
+        rows = good.filter(pl.col("score") < facts.threshold)
+        yield from found(Invariant.THRESHOLD, config, split, rows, f"score is below {facts.threshold}")
+
+
+def human(sets: Sets, facts: Facts) -> Iterator[Violation]:
+    """`Invariant.HUMAN`."""
+    refused = sorted(facts.human_rejected)
+    detail = "people rejected this candidate"
+    for config, split, frame in each(sets, "sft", "kto", "reward"):
+        good = frame.filter(pl.col("label")) if "label" in frame.columns else frame
+        yield from found(Invariant.HUMAN, config, split, good.filter(pl.col("id").is_in(refused)), detail)
+    for config, split, frame in each(sets, "preference"):
+        yield from found(Invariant.HUMAN, config, split, frame.filter(pl.col("chosen_id").is_in(refused)), detail)
+
+
+ROWS: tuple[Check, ...] = (
+    prompt_turns,
+    prompt_clean,
+    completions,
+    answers,
+    citations,
+    abstentions,
+    ranges,
+    thresholds,
+    human,
+)
