@@ -64,9 +64,7 @@ def guided_schema(max_reasoning_chars: int, max_answer_chars: int) -> dict[str, 
     }
 
 
-def read_reasoned(
-    text: str, mode: Mode, finish_reason: FinishReason, *, longest_answer: int | None = None
-) -> Reading:
+def read_reasoned(text: str, mode: Mode, finish_reason: FinishReason, *, longest_answer: int | None = None) -> Reading:
     """Read a model's whole text.
 
     Args:
@@ -114,9 +112,7 @@ def _prompted(text: str, cut: bool) -> Reading:
     before, opener, rest = text.partition("<reasoning>")
     reasoning, closer, rest = rest.partition("</reasoning>")
     between, answer_opener, rest = rest.partition("<answer>")
-    answer, _, after = rest.partition(
-        "</answer>"
-    )  # a model that stopped by itself may leave out the last tag
+    answer, _, after = rest.partition("</answer>")  # a model that stopped by itself may leave out the last tag
     if not (opener and closer and answer_opener):
         return Reading(ParseOutcome.MALFORMED, detail="no <reasoning>…</reasoning> <answer>…</answer>")
     if before.strip() or between.strip() or after.strip():

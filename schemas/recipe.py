@@ -93,6 +93,10 @@ class Generator(Engine):
     """Candidates a prompt."""
     placement: Literal["system", "wrapped"] = "system"
     """Spec in a system prompt (paper, section 1) or wrapped after the conversation (figure 5)."""
+    reasoning_chars: int = Field(default=6000, ge=1)
+    """Most characters of a guided reasoning; keep it within max_tokens."""
+    answer_chars: int = Field(default=6000, ge=1)
+    """Most characters of a guided answer; one of exactly this length counts as truncated."""
 
 
 class Contrast(Strict):
@@ -114,6 +118,8 @@ class Judge(Engine):
     """How k samples become one score; `q25` is the 25th percentile. The paper takes the minimum."""
     threshold: Share = 0.8
     """Least aggregated score of an accepted candidate."""
+    justification_chars: int = Field(default=600, ge=1)
+    """Most characters of a verdict's justification; keep it within max_tokens."""
     min_votes: int | None = Field(default=None, ge=1)
     """Least samples that must give a score; default is more than half of k."""
     weights: dict[str, float] = Field(

@@ -20,9 +20,7 @@ DEFAULT = "safety"
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 Tokenizer = Annotated[
     str | None,
-    typer.Option(
-        help="tokenizer.json, model folder or hub id; default: the embedded model's, else an estimate."
-    ),
+    typer.Option(help="tokenizer.json, model folder or hub id; default: the embedded model's, else an estimate."),
 ]
 
 
@@ -74,9 +72,7 @@ def list_command(as_json: Json = False) -> None:
         emit(rows)
         return
     for row in rows:
-        typer.echo(
-            f"{row['name']}  {row['title']} {row['version']} ({row['licence']}), {row['clauses']} clauses"
-        )
+        typer.echo(f"{row['name']}  {row['title']} {row['version']} ({row['licence']}), {row['clauses']} clauses")
         typer.echo("  " + ", ".join(row["categories"]))
 
 

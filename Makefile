@@ -1,0 +1,39 @@
+# Two commands do everything: `make demo` (the whole job on an embedded model) and `make test`.
+PY := .venv/bin/python
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test test-unit test-integration lint format clean constraints help
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+
+.venv/.ready: pyproject.toml constraints.txt .ci/setup .ci/excludes-cpu.txt
+	@.ci/setup
+	@touch $@
+
+demo: .venv/.ready ## watch a policy become training data (about 10 minutes on 2 cores)
+	@.venv/bin/specdistill demo
+
+test: test-unit test-integration ## all tests: fast ones first, then the ones with real services
+
+test-unit: .venv/.ready
+	$(PY) -m pytest -m "not integration" -q
+
+test-integration: .venv/.ready
+	$(PY) -m pytest -m integration -q --durations=10
+
+lint: .venv/.ready ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.ci/types
+
+format: .venv/.ready ## let ruff rewrite
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+constraints: .venv/.ready ## write the versions that are installed now as the tested ones
+	.ci/constraints > constraints.txt
+
+clean: ## remove what these commands made, runs/ excepted
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,210 @@
+"""A build from recipe to derived sets. Every stage is resumable: what has a row or a ledger entry is not asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from specdistill.builders.contexts import SpecContexts
+from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.ledger import Ledger
+from specdistill.builders.manifest import write_manifest
+from specdistill.builders.parts import PartWriter, parquet_bytes, write_whole
+from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline
+from specdistill.builders.plan import Plan, plan
+from specdistill.builders.prompts import read_prompts
+from specdistill.builders.run import Rows, heal, locked, read_rows, save_prompts, save_recipe, write_sets
+from specdistill.builders.runner import Hooks, Stopped, run_to_end, walk
+from specdistill.builders.screens import SpecFacts, screen_frame
+from specdistill.builders.selection import select
+from specdistill.errors import RunError
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.recipe import Engine as EngineConfig
+from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
+from specdistill.specs.clauses import clause_frame
+from specdistill.specs.layout import write_spec
+from specdistill.specs.loader import load_spec, seed_files
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Observer:
+    """Who watches a build; every part is optional.
+
+    Attributes:
+        note: told what happens, in a sentence.
+        planned: told what is still to be done, once.
+        rows: told (`candidates` or `judgments`, new rows) as they come.
+    """
+
+    note: Callable[[str], None] = lambda text: None
+    planned: Callable[[Plan], None] = lambda plan: None
+    rows: Callable[[str, list[Row]], None] = lambda table, rows: None
+
+
+@dataclass
+class Result:
+    """What a build made.
+
+    Attributes:
+        counts: config to split to rows.
+        failed_calls: candidates and judgments whose call failed; a rerun retries them.
+    """
+
+    layout: RunLayout
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    failed_calls: int = 0
+
+
+def build(recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = None) -> Result:
+    """Run a recipe to the end, or go on with a run that is there.
+
+    Args:
+        out: the run folder.
+        base: folder that relative paths of the recipe are relative to.
+
+    Raises:
+        Stopped: the user asked for a stop; the run can be resumed.
+        SpecdistillError: with cause and remedy; the run can be resumed.
+    """
+    observer = observer or Observer()
+    layout = RunLayout(out)
+    with locked(layout):
+        for path in heal(layout):
+            observer.note(f"A damaged part was set aside as {path}; its rows come back from the ledger.")
+        contexts = prepare(recipe, layout, base, observer)
+        ledger = Ledger(layout.ledger)
+        ended = "failed"
+        try:
+            generate_and_judge(recipe, layout, contexts, ledger, observer)
+            ended = "done"
+        except Stopped:
+            ended = "stopped"
+            raise
+        finally:
+            ledger.close(ended)
+        return derive(recipe, layout, observer)
+
+
+def prepare(recipe: Recipe, layout: RunLayout, base: Path, observer: Observer) -> SpecContexts:
+    """Write what the run is made from: spec, prompts, recipe. Nothing is written before all of it is valid."""
+    source = spec_source(recipe.spec, base)
+    spec = load_spec(source)
+    prompts = read_prompts(recipe, [category.id for category in spec.categories], base, seed_files(spec))
+    if prompts.is_empty():
+        raise RunError("The recipe's sources hold no prompts.", "Check `prompts:` in the recipe.")
+    contexts = SpecContexts(spec)
+    for category in sorted(set(prompts["category"].to_list())):
+        write_whole(layout.rendered / f"{category}.md", contexts.text(category).encode())
+    layout.manifest.unlink(missing_ok=True)
+    write_spec(spec, layout.spec)
+    write_whole(layout.clauses, parquet_bytes(clause_frame(spec)))
+    save_prompts(layout, prompts)
+    save_recipe(layout, recipe)
+    counted = prompts["category"].n_unique()
+    observer.note(f"Spec '{spec.id}' {spec.version}; {prompts.height} prompts in {counted} categories.")
+    return contexts
+
+
+def spec_source(spec: str, base: Path) -> str | Path:
+    """A packaged library by name, else a path relative to the recipe."""
+    from specdistill.specs.loader import libraries
+
+    return spec if spec in libraries() else base / spec
+
+
+def passing_ids(rows: Rows, recipe: Recipe) -> set[str]:
+    """Stored candidates that pass the screens."""
+    facts = SpecFacts.of(rows.clauses, recipe.screens.copied_words)
+    screened = screen_frame(rows.candidates, rows.prompts, facts, recipe.screens)
+    return set(screened.filter(pl.col("reason").is_null())["candidate_id"].to_list())
+
+
+def generate_and_judge(
+    recipe: Recipe, layout: RunLayout, contexts: SpecContexts, ledger: Ledger, observer: Observer
+) -> None:
+    """All model work of a build. With two different offline models, one is done before the other is loaded."""
+    rows = read_rows(layout, recipe)
+    todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
+    observer.planned(todo)
+    if not todo.generate and not any(todo.judge.values()):
+        observer.note("Nothing to generate or judge: every row is there.")
+        return
+    with EnginePool() as pool:
+        if two_offline_models(recipe):
+            observer.note(f"Generating with {recipe.generator.model}; {recipe.judge.model} is loaded after it.")
+            walk_stage(recipe, layout, pool, ledger, observer, todo, judging=False)
+            rows = read_rows(layout, recipe)
+            todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
+            todo = Plan([], todo.judge, 0, todo.judgments_wanted)
+            observer.planned(todo)
+        walk_stage(recipe, layout, pool, ledger, observer, todo, judging=True)
+
+
+def walk_stage(
+    recipe: Recipe,
+    layout: RunLayout,
+    pool: EnginePool,
+    ledger: Ledger,
+    observer: Observer,
+    todo: Plan,
+    *,
+    judging: bool,
+) -> None:
+    """Walk the pipeline over what is wanted; parts are written even when it ends early."""
+    generator = pool.engine(recipe.generator)
+    judge = pool.engine(recipe.judge) if judging else None
+    pipeline = build_pipeline(recipe, layout, generator, judge, lambda: todo.generate)
+    candidates = PartWriter(layout.candidates, CANDIDATES)
+    judgments = PartWriter(layout.judgments, JUDGMENTS)
+    tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
+    tables |= dict.fromkeys(JUDGE_OF.values(), (judgments, "judgments"))
+
+    def seen(name: str, new: list[Row]) -> None:
+        if name in tables:
+            observer.rows(tables[name][1], new)
+
+    hooks = Hooks({name: writer.add for name, (writer, _) in tables.items()}, seen)
+    # Stored candidates enter at the screen, which lets all of them through again: they passed it to be planned.
+    inject: dict[str, Iterable[Row]] = {SCREEN_OF[arm]: stored for arm, stored in todo.judge.items()} if judging else {}
+    try:
+        run_to_end(walk(pipeline, ledger, hooks, inject))
+    finally:
+        candidates.flush()
+        judgments.flush()
+
+
+def two_offline_models(recipe: Recipe) -> bool:
+    """Whether generator and judge are different models that both live on this machine."""
+    generator, judge = recipe.generator, recipe.judge
+    if "openai" in (generator.engine, judge.engine):
+        return False
+    return identity(generator) != identity(judge)
+
+
+def identity(config: EngineConfig) -> tuple[Any, ...]:
+    """What makes two engines the same loaded model."""
+    return config.engine, config.model, sorted(config.options.items(), key=str)
+
+
+def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) -> Result:
+    """Derive all sets from the stored rows, and write the manifest. No model call.
+
+    Raises:
+        RunError: a part cannot be read.
+        SchemaError: rows do not fit their schema.
+    """
+    observer = observer or Observer()
+    rows = read_rows(layout, recipe)
+    layout.manifest.unlink(missing_ok=True)
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
+    counts = write_sets(layout, sets)
+    write_manifest(layout, recipe, counts)
+    failed = rows.candidates["error"].is_not_null().sum() + rows.judgments["error"].is_not_null().sum()
+    return Result(layout, counts, int(failed))

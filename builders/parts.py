@@ -1,0 +1,165 @@
+"""Append-only Parquet parts: written whole (temporary file, fsync, rename), named by their content.
+
+A part either exists complete or not at all. Its name carries the digest of its bytes, so a damaged part is found
+when it is read, set aside, and its rows come back from the call ledger on the next build.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from specdistill.errors import DiskError, RunError
+from specdistill.schemas.table import Table
+
+FLUSH_ROWS = 2_000
+"""Rows held in memory before a part is written. The ledger, not the part, is what makes a call durable."""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it exists complete or not at all.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise disk_error(path, exc) from exc
+
+
+def disk_error(path: Path, exc: OSError) -> DiskError:
+    """What went wrong on disk, in words."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskError("The disk is full.", "Free some space and run the same command again: it resumes.", file=path)
+    return DiskError(
+        f"Cannot write ({exc.strerror or exc}).",
+        "Make the folder writable, then run the same command again.",
+        file=path,
+    )
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """A frame as Parquet; the same frame gives the same bytes."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    return buffer.getvalue()
+
+
+def write_part(folder: Path, frame: pl.DataFrame) -> Path | None:
+    """Write one part; nothing for an empty frame.
+
+    Returns:
+        The part's path, or None when there was nothing to write.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    if frame.is_empty():
+        return None
+    data = parquet_bytes(frame)
+    path = folder / f"part-{blake2b(data, digest_size=12).hexdigest()}.parquet"
+    if not path.exists():
+        write_whole(path, data)
+    return path
+
+
+def damaged_parts(folder: Path) -> list[Path]:
+    """Parts whose bytes do not match their name, in name order."""
+    damaged = []
+    for path in sorted(folder.glob("part-*.parquet")):
+        if blake2b(path.read_bytes(), digest_size=12).hexdigest() != path.stem.removeprefix("part-"):
+            damaged.append(path)
+    return damaged
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged part so that it is no longer read; nothing is deleted."""
+    aside = path.with_suffix(".damaged")
+    os.replace(path, aside)
+    return aside
+
+
+def read_parts(folder: Path, table: Table) -> pl.DataFrame:
+    """All rows of a folder's parts, one a key.
+
+    A call that failed and later succeeded has two rows with one key: the one that did not fail is kept.
+
+    Raises:
+        RunError: a part cannot be read.
+    """
+    paths = sorted(folder.glob("part-*.parquet"))
+    if not paths:
+        return table.empty()
+    frames = []
+    for path in paths:
+        try:
+            frames.append(pl.read_parquet(path).select(table.names))
+        except (pl.exceptions.PolarsError, OSError) as exc:
+            raise RunError(
+                f"This part cannot be read: {exc}.",
+                "Run `specdistill build` on the folder again: it sets the part aside and rebuilds its rows.",
+                file=path,
+            ) from exc
+    return latest(pl.concat(frames), table)
+
+
+def latest(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """One row a key: rows of finished calls win over rows of failed ones."""
+    if "error" not in frame.columns:
+        return frame.unique(list(table.key), keep="first", maintain_order=True)
+    return (
+        frame.with_columns(pl.col("error").is_not_null().alias("__failed"))
+        .sort("__failed", maintain_order=True)
+        .unique(list(table.key), keep="first", maintain_order=True)
+        .drop("__failed")
+    )
+
+
+class PartWriter:
+    """Collects rows of one table and writes them as parts.
+
+    State: the rows not yet written.
+    """
+
+    def __init__(self, folder: Path, table: Table, flush_rows: int = FLUSH_ROWS) -> None:
+        self.folder, self.table, self.flush_rows = folder, table, flush_rows
+        self.rows: list[dict[str, Any]] = []
+        self.written = 0
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take rows; write a part when enough have come together."""
+        self.rows.extend(rows)
+        if len(self.rows) >= self.flush_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if not self.rows:
+            return
+        names = self.table.names
+        frame = self.table.frame([{name: row.get(name) for name in names} for row in self.rows])
+        write_part(self.folder, frame)
+        self.written += len(self.rows)
+        self.rows.clear()

@@ -1,0 +1,200 @@
+"""A run folder: opening it for a build, and reading what of it belongs to the current recipe and spec."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from specdistill.builders.parts import (
+    damaged_parts,
+    disk_error,
+    parquet_bytes,
+    read_parts,
+    set_aside,
+    write_whole,
+)
+from specdistill.errors import RunError, RunLocked
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.recipe_file import dump_recipe, load_recipe
+from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
+from specdistill.schemas.vocabulary import Arm
+
+
+@contextmanager
+def locked(layout: RunLayout) -> Iterator[None]:
+    """Hold the run folder: one build at a time. The lock goes with the process, however it ends.
+
+    Raises:
+        RunLocked: another process builds there.
+        DiskError: the folder cannot be made.
+    """
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as exc:
+        raise disk_error(layout.root, exc) from exc
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            raise RunLocked(
+                f"Another build (process {holder}) is at work in this run.",
+                "Wait for it, stop it, or give another folder with --out.",
+                file=layout.root,
+            ) from exc
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(layout: RunLayout) -> bool:
+    """Whether a build is at work."""
+    if not layout.lock.exists():
+        return False
+    handle = os.open(layout.lock, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def open_run(root: Path) -> tuple[RunLayout, Recipe]:
+    """A run that exists, and its recipe.
+
+    Raises:
+        RunError: there is no run.
+    """
+    layout = RunLayout(root)
+    if not layout.recipe.is_file():
+        raise RunError("This is no run folder: it has no recipe.yaml.", "Give a folder made by build.", file=root)
+    return layout, load_recipe(layout.recipe)
+
+
+def save_recipe(layout: RunLayout, recipe: Recipe) -> None:
+    """Write `recipe.yaml`, only if it changed."""
+    text = dump_recipe(recipe).encode()
+    if not layout.recipe.exists() or layout.recipe.read_bytes() != text:
+        write_whole(layout.recipe, text)
+
+
+def save_prompts(layout: RunLayout, prompts: pl.DataFrame) -> None:
+    """Make the prompts of the run exactly these: the new part first, then older ones go."""
+    from specdistill.builders.parts import write_part
+
+    kept = write_part(layout.prompts, prompts)
+    for part in layout.prompts.glob("part-*.parquet"):
+        if part != kept:
+            part.unlink()
+
+
+def heal(layout: RunLayout) -> list[Path]:
+    """Set damaged parts aside; their rows come back from the ledger. Also drops temporary files of killed writers.
+
+    Returns:
+        Where the damaged parts are now.
+    """
+    for folder in (layout.prompts, layout.candidates, layout.judgments):
+        for temporary in folder.glob(".*.tmp"):
+            temporary.unlink()
+    return [
+        set_aside(part)
+        for folder in (layout.prompts, layout.candidates, layout.judgments)
+        for part in damaged_parts(folder)
+    ]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a run that belong to its current recipe and spec, and how many do not."""
+
+    prompts: pl.DataFrame
+    candidates: pl.DataFrame
+    judgments: pl.DataFrame
+    clauses: pl.DataFrame
+    stale_candidates: int
+    stale_judgments: int
+
+
+def read_rows(layout: RunLayout, recipe: Recipe) -> Rows:
+    """Read a run.
+
+    A candidate is current when its prompt is in the run, its generator is the recipe's, its rendered spec is today's
+    and its sample index is asked for; a judgment when its candidate is and its judge and spec are.
+
+    Raises:
+        RunError: a part cannot be read.
+    """
+    from specdistill.builders.contexts import SpecContexts
+    from specdistill.builders.tasks import generator_digest, judge_digest
+
+    prompts = read_parts(layout.prompts, PROMPTS)
+    clauses = pl.read_parquet(layout.clauses) if layout.clauses.exists() else CLAUSES.empty()
+    candidates, judgments = read_parts(layout.candidates, CANDIDATES), read_parts(layout.judgments, JUDGMENTS)
+    contexts = SpecContexts.load(layout.spec)
+    categories = prompts["category"].unique().sort().to_list()
+    shown = pl.DataFrame(
+        {"category": categories, "shown": [contexts.digest(category) for category in categories]},
+        schema={"category": pl.String, "shown": pl.String},
+    )
+    asked = {Arm.SPEC.value: recipe.generator.samples}
+    if recipe.contrast:
+        asked[Arm.CONTRAST.value] = recipe.contrast.samples
+    wanted = pl.col("arm").replace_strict(asked, default=0, return_dtype=pl.Int32)
+    current = (
+        candidates.join(prompts.select("prompt_id", "category"), on=["prompt_id", "category"], how="semi")
+        .join(shown, on="category", how="left")
+        .filter(
+            (pl.col("generator_digest") == generator_digest(recipe.generator))
+            & (pl.col("spec_digest").is_null() | (pl.col("spec_digest") == pl.col("shown")))
+            & (pl.col("sample_index") < wanted)
+        )
+        .drop("shown")
+    )
+    judged = (
+        judgments.join(current.select("candidate_id"), on="candidate_id", how="semi")
+        .join(shown, on="category", how="left")
+        .filter(
+            (pl.col("judge_digest") == judge_digest(recipe.judge))
+            & (pl.col("spec_digest") == pl.col("shown"))
+            & (pl.col("sample_index") < recipe.judge.k)
+        )
+        .drop("shown")
+    )
+    return Rows(
+        prompts,
+        current.sort("candidate_id"),
+        judged.sort("judgment_id"),
+        clauses,
+        candidates.height - current.height,
+        judgments.height - judged.height,
+    )
+
+
+def write_sets(layout: RunLayout, sets: dict[str, dict[str, pl.DataFrame]]) -> dict[str, dict[str, int]]:
+    """Write every derived set; files of splits that no longer exist go.
+
+    Returns:
+        Config to split to rows.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for config, splits in sets.items():
+        for split, frame in splits.items():
+            write_whole(layout.dataset(config, split), parquet_bytes(frame))
+        for path in (layout.datasets / config).glob("*.parquet"):
+            if path.stem not in splits:
+                path.unlink()
+        counts[config] = {split: frame.height for split, frame in splits.items()}
+    return counts

@@ -1,0 +1,139 @@
+"""Selection: pure functions from stored rows to every published set. No model call, so thresholds are free to change.
+
+Every candidate ends accepted or rejected with exactly one reason, the first that holds, in this order: the call or
+its text (screens), the arm, the verdict, the threshold, the quota.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from specdistill.builders.judging import aggregate_judgments
+from specdistill.builders.screens import SpecFacts, screen_frame
+from specdistill.builders.sets import make_sets
+from specdistill.builders.splits import split_of
+from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.vocabulary import Arm, RejectReason
+
+Sets = dict[str, dict[str, pl.DataFrame]]
+"""Config to split to rows."""
+
+
+def decide(candidates: pl.DataFrame, screened: pl.DataFrame, scores: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """Every candidate with its scores and its fate.
+
+    Args:
+        candidates: rows of the candidates table.
+        screened: from `screen_frame`.
+        scores: from `aggregate_judgments`.
+
+    Returns:
+        The candidates with clauses, score columns, `passes` (threshold and screens, whatever the arm), `reason`
+        (null when accepted) and `detail`.
+    """
+    threshold = recipe.judge.threshold
+    frame = (
+        candidates.join(screened, on="candidate_id", how="left")
+        .join(scores, on="candidate_id", how="left")
+        .with_columns(
+            pl.col("judge_samples", "abstentions", "failed_calls").fill_null(0),
+            (pl.col("reason").is_null() & (pl.col("score") >= threshold)).fill_null(False).alias("passes"),
+        )
+    )
+    verdict = (
+        pl.when(pl.col("reason").is_not_null())
+        .then("reason")
+        .when(pl.col("arm") == Arm.CONTRAST)
+        .then(pl.lit(RejectReason.CONTRAST_ARM.value))
+        .when(pl.col("score").is_null())
+        .then(pl.lit(RejectReason.NO_VERDICT.value))
+        .when(pl.col("score") < threshold)
+        .then(pl.lit(RejectReason.BELOW_THRESHOLD.value))
+    )
+    detail = (
+        pl.when(pl.col("detail").is_not_null())
+        .then("detail")
+        .when(verdict == RejectReason.NO_VERDICT.value)
+        .then(pl.format("{} scores, {} abstentions, {} failed calls", "judge_samples", "abstentions", "failed_calls"))
+        .when(verdict == RejectReason.BELOW_THRESHOLD.value)
+        .then(pl.format("score {} is below {}", pl.col("score").round(3), pl.lit(threshold)))
+    )
+    return limit(frame.with_columns(verdict.alias("reason"), detail.alias("detail")), recipe)
+
+
+def limit(decided: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """Turn accepted candidates beyond the limits per prompt and per category into `over_quota`.
+
+    Better scores stay; equal scores go by candidate id, so the choice does not depend on row order.
+    """
+    quota = recipe.quota
+    ranked = decided.sort(["score", "candidate_id"], descending=[True, False], nulls_last=True).with_columns(
+        pl.col("reason").is_null().alias("accepted")
+    )
+    in_prompt = pl.col("accepted").cast(pl.Int64).cum_sum().over("prompt_id")
+    ranked = ranked.with_columns((pl.col("accepted") & (in_prompt <= quota.max_samples_per_prompt)).alias("kept"))
+    if quota.per_category is not None:
+        # The best of each prompt first, then the second best, so that a category is not filled by few prompts.
+        turn = pl.col("kept").cast(pl.Int64).cum_sum().over("prompt_id")
+        ranked = ranked.with_columns(turn.alias("turn")).sort(
+            ["turn", "score", "candidate_id"], descending=[False, True, False], nulls_last=True
+        )
+        in_category = pl.col("kept").cast(pl.Int64).cum_sum().over("category")
+        ranked = ranked.with_columns((pl.col("kept") & (in_category <= quota.per_category)).alias("kept")).drop("turn")
+    over = pl.col("accepted") & ~pl.col("kept")
+    return (
+        ranked.with_columns(
+            pl.when(over).then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
+        )
+        .drop("accepted", "kept")
+        .sort("candidate_id")
+    )
+
+
+def select(
+    prompts: pl.DataFrame,
+    candidates: pl.DataFrame,
+    judgments: pl.DataFrame,
+    clauses: pl.DataFrame,
+    recipe: Recipe,
+) -> Sets:
+    """All published sets from stored rows.
+
+    Args:
+        prompts: the recipe's prompts.
+        candidates: candidates of the recipe's generator and spec.
+        judgments: judgments of the recipe's judge and spec.
+        clauses: the clause table of the spec.
+
+    Returns:
+        Config to split to rows, valid by schema; a split without rows is left out, `train` is always there.
+    """
+    facts = SpecFacts.of(clauses, recipe.screens.copied_words)
+    scores = aggregate_judgments(
+        judgments,
+        aggregate=recipe.judge.aggregate,
+        weights=recipe.judge.weights,
+        votes_needed=recipe.judge.votes_needed,
+    )
+    decided = decide(candidates, screen_frame(candidates, prompts, facts, recipe.screens), scores, recipe)
+    splits = split_of(prompts, recipe.split)
+    return split_sets(make_sets(prompts, decided, judgments, recipe), splits)
+
+
+def split_sets(sets: Mapping[str, pl.DataFrame], splits: pl.DataFrame) -> Sets:
+    """Divide every set by its rows' prompt.
+
+    Args:
+        sets: config to rows; the prompt is in `prompt_id`, or in `id` for prompts.
+        splits: prompt_id, split.
+    """
+    result: Sets = {}
+    for config, frame in sets.items():
+        key = "prompt_id" if "prompt_id" in frame.columns else "id"
+        placed = frame.join(splits.rename({"prompt_id": key}), on=key, how="left", maintain_order="left")
+        parts = placed.partition_by("split", as_dict=True, include_key=False)
+        named = {str(split): rows for (split,), rows in parts.items()}
+        result[config] = {"train": named.pop("train", frame.clear()), **dict(sorted(named.items()))}
+    return result

@@ -1,0 +1,62 @@
+"""The published sets from decided candidates: one function a config."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from specdistill.builders.pairs import preference_pairs
+from specdistill.schemas.configs import SCHEMA_VERSION, TABLES
+from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.vocabulary import CRITERIA, Arm
+
+
+def assistant(answer: str = "answer", reasoning: str = "reasoning") -> pl.Expr:
+    """One assistant message: answer in `content`, reasoning in `reasoning_content`."""
+    message = pl.struct(
+        pl.lit("assistant").alias("role"),
+        pl.col(answer).alias("content"),
+        pl.col(reasoning).alias("reasoning_content"),
+    )
+    return pl.concat_list(message)
+
+
+def finish(config: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The config's columns, in order, with its version, sorted by id, validated."""
+    table = TABLES[config]
+    frame = frame.with_columns(pl.lit(SCHEMA_VERSION).alias("schema_version"))
+    return table.validate(frame.select(table.names).cast(dict(table.schema)).sort("id"))
+
+
+def make_sets(
+    prompts: pl.DataFrame, decided: pl.DataFrame, judgments: pl.DataFrame, recipe: Recipe
+) -> dict[str, pl.DataFrame]:
+    """Every published config, not yet split.
+
+    Args:
+        decided: from `selection.decide`.
+    """
+    rows = decided.join(
+        prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner"
+    ).with_columns(pl.col("candidate_id").alias("id"))
+    judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null())
+    return {
+        "sft": finish("sft", rows.filter(pl.col("reason").is_null()).with_columns(assistant().alias("completion"))),
+        "preference": finish("preference", preference_pairs(judged, recipe.preference)),
+        "kto": finish("kto", kto(judged)),
+        "reward": finish(
+            "reward",
+            judged.with_columns(
+                assistant().alias("completion"), pl.col("passes").alias("label"), *map(pl.col, CRITERIA)
+            ),
+        ),
+        "prompts": finish("prompts", prompts.with_columns(pl.col("prompt_id").alias("id"))),
+        "rejected": finish("rejected", rows.filter(pl.col("reason").is_not_null())),
+        "judgments": finish("judgments", judgments.with_columns(pl.col("judgment_id").alias("id"))),
+    }
+
+
+def kto(judged: pl.DataFrame) -> pl.DataFrame:
+    """Labelled single completions. The contrast arm gives negatives only: it never saw the spec."""
+    return judged.filter((pl.col("arm") == Arm.SPEC) | ~pl.col("passes")).with_columns(
+        assistant().alias("completion"), pl.col("passes").alias("label")
+    )

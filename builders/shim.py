@@ -1,0 +1,16 @@
+"""What distilabel 1.5.3 needs from us before it is imported. Goes away with a release that is quiet by itself.
+
+Condition for removal: a distilabel release after 1.5.3 that (a) imports under the current pydantic without
+warnings and (b) leaves the root logger's handlers alone.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+
+def quiet_distilabel() -> None:
+    """Call before the first import of distilabel in a command: no pydantic warnings, no log noise."""
+    os.environ.setdefault("DISTILABEL_LOG_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", message="The '.*' attribute with value", category=UserWarning)

@@ -1,0 +1,252 @@
+"""Prompt sources: JSONL, CSV, Parquet, hub datasets, and the seed prompts of a spec library.
+
+Every row keeps where it came from (`prompts.jsonl:12`). All faults of a file are collected before anything is
+reported, each with file and line.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from specdistill.errors import PromptError
+from specdistill.schemas.recipe import PromptSource
+from specdistill.schemas.text import storable
+from specdistill.schemas.vocabulary import Outcome
+
+OURS = ("prompt", "category", "outcome_hint", "twin_id", "id")
+ROLES = ("system", "user", "assistant")
+SHOWN_FAULTS = 10
+MAX_LINE_BYTES = 32 * 1024 * 1024
+
+Raw = tuple[str, int, Mapping[str, Any]]
+"""Source name, 1-based row or line number, the row."""
+
+
+def read_source(source: PromptSource, categories: list[str], base: Path, seeds: list[Path]) -> list[dict[str, Any]]:
+    """Rows of one source in our columns.
+
+    Args:
+        source: as in the recipe.
+        categories: ids the spec knows.
+        base: folder that relative paths are relative to.
+        seeds: seed prompt files of the spec library.
+
+    Returns:
+        Dicts with prompt (messages), category, outcome_hint, twin_id, source, source_id; values may be None but for
+        prompt, category, source.
+
+    Raises:
+        PromptError: the source cannot be read, or rows are faulty: the first ten, with their lines.
+    """
+    rows, faults = [], []
+    for name, number, raw in raw_rows(source, base, seeds):
+        row = {ours: raw.get(source.columns.get(ours, ours)) for ours in OURS}
+        if source.category is not None:
+            row["category"] = source.category
+        fault = fault_of(row, categories, raw, source)
+        if fault:
+            faults.append(f"{name}:{number}: {fault}")
+            continue
+        rows.append(clean_row(row, f"{name}:{number}"))
+        if source.limit and len(rows) >= source.limit:
+            break
+    if faults:
+        more = f" and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        raise PromptError(
+            "These prompts cannot be used:\n  " + "\n  ".join(faults[:SHOWN_FAULTS]) + more + "\n",
+            "Mend or remove the rows, or map columns with `columns:` in the recipe.",
+        )
+    return balanced(rows, source.per_category) if source.per_category else rows
+
+
+def balanced(rows: list[dict[str, Any]], per_category: int) -> list[dict[str, Any]]:
+    """The first N rows of each category, its expected outcomes in turn; order of the source otherwise."""
+    queues: dict[str, dict[str | None, list[int]]] = {}
+    for number, row in enumerate(rows):
+        queues.setdefault(row["category"], {}).setdefault(row["outcome_hint"], []).append(number)
+    kept: list[int] = []
+    for outcomes in queues.values():
+        turns = sorted(
+            (position, lane, number)
+            for lane, numbers in enumerate(outcomes.values())
+            for position, number in enumerate(numbers)
+        )
+        kept += [number for _, _, number in turns[:per_category]]
+    return [rows[number] for number in sorted(kept)]
+
+
+def clean_row(row: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A valid row in storable form."""
+    return {
+        "prompt": as_messages(row["prompt"]),
+        "category": str(row["category"]),
+        "outcome_hint": row["outcome_hint"] or None,
+        "twin_id": str(row["twin_id"]) if row["twin_id"] not in (None, "") else None,
+        "source": source,
+        "source_id": str(row["id"]) if row["id"] not in (None, "") else None,
+    }
+
+
+def as_messages(prompt: Any) -> list[dict[str, str]]:
+    """A prompt as a conversation: a string is one user turn, a JSON list of turns is read as one."""
+    if isinstance(prompt, str):
+        turns = turns_in(prompt)
+        prompt = turns if turns is not None else [{"role": "user", "content": prompt}]
+    return [{"role": turn["role"], "content": storable(turn["content"])} for turn in prompt]
+
+
+def turns_in(text: str) -> list[Any] | None:
+    """The conversation that a string holds as JSON (as CSV files do), or None for ordinary text."""
+    if not text.lstrip().startswith("[{"):
+        return None
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    looks = isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns)
+    return turns if looks else None
+
+
+def fault_of(row: Mapping[str, Any], categories: list[str], raw: Mapping[str, Any], source: PromptSource) -> str | None:
+    """What is wrong with one row, in words, or None."""
+    prompt = row["prompt"]
+    if prompt is None:
+        wanted = source.columns.get("prompt", "prompt")
+        return f"no column '{wanted}' (columns: {', '.join(map(str, list(raw)[:8]))})"
+    if fault := prompt_fault(prompt):
+        return fault
+    category = row["category"]
+    if category in (None, ""):
+        return "no category (give a column, or `category:` for the whole source)"
+    if category not in categories:
+        return f"unknown category '{category}' (the spec has: {', '.join(categories)})"
+    if row["outcome_hint"] and row["outcome_hint"] not in tuple(Outcome):
+        return f"unknown outcome_hint '{row['outcome_hint']}' (known: {', '.join(Outcome)})"
+    return None
+
+
+def prompt_fault(prompt: Any) -> str | None:
+    """What is wrong with a prompt, in words, or None."""
+    if isinstance(prompt, str):
+        turns = turns_in(prompt)
+        if turns is None:
+            return None if prompt.strip() else "empty prompt"
+        prompt = turns
+    if not isinstance(prompt, list) or not prompt:
+        return "a prompt is a string or a list of {role, content}"
+    for place, turn in enumerate(prompt):
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            return f"turn {place + 1} is not {{role, content}} with text"
+        if turn.get("role") not in ROLES:
+            return f"turn {place + 1} has role '{turn.get('role')}' (known: {', '.join(ROLES)})"
+        if turn["role"] == "system" and place > 0:
+            return f"turn {place + 1}: a system turn can only come first"
+    if prompt[-1]["role"] != "user":
+        return "the last turn is not the user's"
+    return None if prompt[-1]["content"].strip() else "the last turn is empty"
+
+
+def raw_rows(source: PromptSource, base: Path, seeds: list[Path]) -> Iterator[Raw]:
+    """Rows as the source has them."""
+    if source.library:
+        if not seeds:
+            raise PromptError("This spec has no seed prompts.", "Name a file or hub dataset instead.")
+        for path in seeds:
+            yield from file_rows(path)
+    elif source.path:
+        yield from file_rows(base / source.path)
+    else:
+        yield from hub_rows(source)
+
+
+def file_rows(path: Path) -> Iterator[Raw]:
+    """Rows of a .jsonl, .csv or .parquet file."""
+    readers = {".jsonl": jsonl_rows, ".csv": csv_rows, ".parquet": parquet_rows}
+    if path.suffix.lower() not in readers:
+        raise PromptError(f"Unknown kind of file '{path.suffix}'.", f"Use one of {', '.join(readers)}.", file=path)
+    if not path.is_file():
+        raise PromptError("No such file.", "Paths in a recipe are relative to the recipe's own folder.", file=path)
+    try:
+        yield from readers[path.suffix.lower()](path)
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise PromptError(f"The file cannot be read: {exc}.", "It must be UTF-8 text or Parquet.", file=path) from exc
+
+
+def jsonl_rows(path: Path) -> Iterator[Raw]:
+    """One JSON object a line; a broken line is named."""
+    with open(path, encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            if len(line) > MAX_LINE_BYTES:
+                raise PromptError("This line is over 32 MB.", "Split or drop the row.", file=path, line=number)
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as exc:
+                raise PromptError(
+                    f"This line is not JSON: {exc}.",
+                    "Each line must be one JSON object.",
+                    file=path,
+                    line=number,
+                ) from exc
+            if not isinstance(row, dict):
+                raise PromptError(
+                    "This line is not a JSON object.",
+                    "Each line must be one JSON object.",
+                    file=path,
+                    line=number,
+                )
+            yield path.name, number, row
+
+
+def csv_rows(path: Path) -> Iterator[Raw]:
+    """Rows of a CSV with a header line; numbered by the line they end on."""
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle)
+        for row in reader:
+            if None in row or None in row.values():
+                raise PromptError(
+                    "This row has another number of fields than the header.",
+                    "Quote fields that contain commas or line breaks.",
+                    file=path,
+                    line=reader.line_num,
+                )
+            yield path.name, reader.line_num, row
+
+
+def parquet_rows(path: Path) -> Iterator[Raw]:
+    """Rows of a Parquet file, a slice at a time."""
+    import polars as pl
+
+    try:
+        frames = pl.scan_parquet(path).collect_batches(chunk_size=10_000)
+        number = 0
+        for frame in frames:
+            for row in frame.iter_rows(named=True):
+                number += 1
+                yield path.name, number, row
+    except pl.exceptions.PolarsError as exc:
+        raise PromptError(f"The file cannot be read: {exc}.", "It must be a Parquet file.", file=path) from exc
+
+
+def hub_rows(source: PromptSource) -> Iterator[Raw]:
+    """Rows of a hub dataset at a fixed revision, streamed."""
+    from datasets import load_dataset
+
+    name, _, tagged = str(source.hub).partition("@")
+    revision = source.revision or tagged or None
+    try:
+        rows = load_dataset(name, source.config, split=source.split, revision=revision, streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield f"{name}@{revision or 'main'}", number, row
+    except PromptError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - datasets raises a dozen kinds; wrapped where it enters
+        raise PromptError(
+            f"The hub dataset '{name}' (config {source.config}, split {source.split}) cannot be read: {exc}.",
+            "Check id, revision, config and split, and that the hub can be reached.",
+        ) from exc

@@ -1,0 +1,56 @@
+"""The command line: `specdistill …`. Commands import what is heavy only when they run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from specdistill.cli import build, demo, runs, spec
+from specdistill.cli.output import err, show_error
+from specdistill.errors import SpecdistillError
+from specdistill.version import __version__
+
+app = typer.Typer(
+    name="specdistill",
+    help="Turn a written policy into training data that teaches a model to reason over it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(demo.demo)
+app.add_typer(spec.app, name="spec")
+app.command()(build.build)
+app.command()(runs.status)
+app.command()(runs.select)
+
+
+def show_version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        typer.echo(f"specdistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> None:
+    """Run the command line; our own errors become a message and their exit code."""
+    try:
+        app()
+    except SpecdistillError as exc:
+        show_error(exc)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        err().print("Stopped.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`specdistill build`: from a recipe to datasets, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from specdistill.cli.output import JsonFlag, err, out, print_json
+
+SetOption = typer.Option(None, "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
+
+
+def build(
+    recipe: Path = typer.Argument(..., help="The recipe, a YAML file."),
+    run: Path | None = typer.Option(None, "--out", metavar="RUN", help="The run folder; default runs/NAME."),
+    preview: int = typer.Option(0, "--preview", metavar="N", help="Show N whole exchanges and write nothing."),
+    overrides: list[str] | None = SetOption,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Generate, judge and select. Run it again after any stop: finished work is never repeated."""
+    from specdistill.schemas.recipe_file import load_recipe
+
+    parsed = load_recipe(recipe, overrides or ())
+    if preview:
+        show_preview(parsed, recipe.resolve().parent, preview, as_json)
+        return
+    run_build(parsed, run or Path("runs") / parsed.name, recipe.resolve().parent, as_json)
+
+
+def run_build(recipe, folder: Path, base: Path, as_json: bool = False) -> None:  # type: ignore[no-untyped-def]
+    """Build with progress, then the report; exit code 130 after a stop."""
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
+    from specdistill.builders.build import build as build_run
+    from specdistill.builders.runner import Stopped
+    from specdistill.cards.report import write_report
+    from specdistill.cli.progress import Progress
+
+    with Progress(recipe) as progress:
+        try:
+            result = build_run(recipe, folder, base=base, observer=progress.observer())
+        except Stopped:
+            err().print(f"Stopped in good order. The same command resumes the run in {folder}.")
+            raise typer.Exit(130) from None
+    report = write_report(result.layout)
+    if as_json:
+        print_json({"run": str(folder), "counts": result.counts, "failed_calls": result.failed_calls})
+        return
+    show_counts(result.counts)
+    if result.failed_calls:
+        err().print(
+            f"[yellow]{result.failed_calls} calls failed[/] and are kept as rows with their reason; "
+            "the same command tries them again."
+        )
+    out().print(f"run     {folder}\nreport  {report}", soft_wrap=True)
+
+
+def show_counts(counts: dict[str, dict[str, int]]) -> None:
+    """Rows of each set and split."""
+    from rich.table import Table
+
+    table = Table("set", "split", "rows", box=None, pad_edge=False)
+    for config, splits in counts.items():
+        for split, rows in splits.items():
+            table.add_row(config, split, f"{rows:,}")
+    out().print(table)
+
+
+def show_preview(recipe, base: Path, count: int, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    """A few whole exchanges, as sent and as they came back."""
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
+    from specdistill.builders.preview import preview
+    from specdistill.cli.output import safe
+
+    exchanges = preview(recipe, base, count)
+    if as_json:
+        print_json(exchanges)
+        return
+    console = out()
+    for number, exchange in enumerate(exchanges, start=1):
+        console.rule(f"{number}/{len(exchanges)}  {exchange['category']}  prompt {exchange['prompt_id']}")
+        for call in exchange["calls"]:
+            console.print(f"\n[bold]{call['step']}[/] sends")
+            for message in call["messages"]:
+                console.print(f"[bold cyan]{message['role']}[/]\n{safe(message['content'])}", soft_wrap=True)
+            console.print("\n[bold]and gets[/]")
+            console.print(safe(call["text"] if call["error"] is None else f"failed: {call['error']}"), soft_wrap=True)
+            console.print(f"[bold]read as[/] {safe(str(call['read']))}", soft_wrap=True)

@@ -1,0 +1,124 @@
+"""Progress of a build: bars on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from specdistill.cli.output import err
+
+if TYPE_CHECKING:
+    from specdistill.builders.build import Observer
+    from specdistill.builders.plan import Plan
+    from specdistill.schemas.recipe import Recipe
+
+PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Counts rows as they come, and shows them.
+
+    State: rows and totals per table, judged and passing candidates, when it began.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.console = err()
+        self.began = self.said = time.monotonic()
+        self.done = {"candidates": 0, "judgments": 0}
+        self.total = {"candidates": 0, "judgments": 0}
+        self.tokens = self.judged = self.passing = 0
+        columns = [
+            SpinnerColumn(),
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[extra]}"),
+        ]
+        self.bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.tasks = {name: self.bars.add_task(name, total=None, visible=False, extra="") for name in self.done}
+
+    def __enter__(self) -> Progress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+        if not self.console.is_terminal and sum(self.done.values()):
+            self.console.print(self.line())
+
+    def observer(self) -> Observer:
+        """The build's observer."""
+        from specdistill.builders.build import Observer
+
+        return Observer(note=self.note, planned=self.planned, rows=self.rows)
+
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def planned(self, plan: Plan) -> None:
+        """What is still to do. Judgments of candidates that do not exist yet are an upper bound."""
+        self.total["candidates"] = self.done["candidates"] + plan.candidates_wanted
+        judgments = plan.judgments_wanted + plan.candidates_wanted * self.recipe.judge.k
+        self.total["judgments"] = self.done["judgments"] + judgments
+        for name, task in self.tasks.items():
+            self.bars.update(task, total=self.total[name], visible=self.total[name] > 0)
+        if sum(self.total.values()):
+            self.note(
+                f"To do: {plan.candidates_wanted} candidates, up to {judgments} judgments. "
+                "The model loads first; Ctrl-C stops in good order and the same command resumes."
+            )
+
+    def rows(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """New rows came."""
+        self.done[table] += len(rows)
+        self.tokens += sum(row["completion_tokens"] or 0 for row in rows)
+        if table == "judgments":
+            self.judge(rows)
+        elif rows and rows[0]["parse"] != "ok":
+            self.total["judgments"] -= self.recipe.judge.k * sum(row["parse"] != "ok" for row in rows)
+        self.bars.update(
+            self.tasks[table], completed=self.done[table], total=self.total[table], extra=self.extra(table)
+        )
+        if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
+            self.said = time.monotonic()
+            self.console.print(self.line())
+
+    def judge(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Count the candidates among these judge samples that reach the threshold."""
+        import polars as pl
+
+        from specdistill.builders.judging import aggregate_judgments
+        from specdistill.schemas.rows import JUDGMENTS
+
+        frame = pl.DataFrame([{name: row[name] for name in JUDGMENTS.names} for row in rows], schema=JUDGMENTS.schema)
+        judge = self.recipe.judge
+        scores = aggregate_judgments(
+            frame, aggregate=judge.aggregate, weights=judge.weights, votes_needed=judge.votes_needed
+        )["score"]
+        self.judged += len(scores)
+        self.passing += int((scores >= judge.threshold).sum())
+
+    def extra(self, table: str) -> str:
+        """Rate, ETA, tokens or acceptance, for one bar."""
+        seconds = max(time.monotonic() - self.began, 1e-6)
+        rate = self.done[table] / seconds
+        left = max(self.total[table] - self.done[table], 0) / rate if rate else 0.0
+        words = f"{rate:.1f} rows/s, {self.tokens / seconds:.0f} tokens/s, about {left:.0f} s left"
+        if table == "judgments" and self.judged:
+            words += f", {self.passing / self.judged:.0%} accepted"
+        return words
+
+    def line(self) -> str:
+        """Both tables in one plain line."""
+        return "; ".join(
+            f"{name} {self.done[name]}/{self.total[name]} ({self.extra(name)})"
+            for name in self.done
+            if self.total[name]
+        )

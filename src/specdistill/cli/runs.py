@@ -1,0 +1,66 @@
+"""`specdistill status` and `specdistill select`: looking at a run, and deriving its sets anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from specdistill.cli.build import SetOption, show_counts
+from specdistill.cli.output import JsonFlag, out, print_json, safe
+
+RunArgument = typer.Argument(..., metavar="RUN", help="A run folder made by build.")
+
+
+def status(run: Path = RunArgument, as_json: bool = JsonFlag) -> None:
+    """What is done, pending, rejected and why; tokens and rate. Safe while a build is running."""
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
+    from specdistill.builders.run import open_run
+    from specdistill.builders.status import run_status
+
+    found = run_status(*open_run(run))
+    if as_json:
+        print_json(found)
+    else:
+        show_status(found)
+
+
+def show_status(found: dict[str, Any]) -> None:
+    """The status as tables."""
+    from rich.table import Table
+
+    console = out()
+    state = "building now" if found["building"] else "complete" if found["complete"] else "can be resumed"
+    console.print(f"[bold]{safe(found['name'])}[/] in {safe(found['run'])}: {state}", soft_wrap=True)
+    table = Table("stage", "done", "pending", "failed", "stale", box=None, pad_edge=False)
+    for stage, numbers in found["stages"].items():
+        table.add_row(stage, *(f"{numbers[name]:,}" for name in ("done", "pending", "failed", "stale")))
+    console.print(table)
+    console.print(f"accepted {found['accepted']:,}")
+    for title, key in (("rejected", "reasons"), ("abstentions", "abstentions"), ("failed calls", "errors")):
+        if found[key]:
+            console.print(f"{title} " + ", ".join(f"{safe(name)} {rows:,}" for name, rows in found[key].items()))
+    console.print(
+        f"tokens   {found['prompt_tokens']:,} in, {found['completion_tokens']:,} out, "
+        f"{found['tokens_per_second']:,} out per second over {found['seconds']:,} s"
+    )
+
+
+def select(run: Path = RunArgument, overrides: list[str] | None = SetOption, as_json: bool = JsonFlag) -> None:
+    """Derive every set again from the stored rows, e.g. with --set judge.threshold=0.6. No model call."""
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
+    from specdistill.builders.reselect import reselect
+    from specdistill.cards.report import write_report
+
+    result = reselect(run, overrides or ())
+    report = write_report(result.layout)
+    if as_json:
+        print_json({"run": str(run), "counts": result.counts})
+        return
+    show_counts(result.counts)
+    out().print(f"report  {report}", soft_wrap=True)
