@@ -1,0 +1,176 @@
+"""Pinning, verifying and loading of what is trained on; arguments; mixture."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_set import rows, write_set
+
+from specdistill.errors import TrainError, UsageError
+from specdistill.train.arguments import DataArguments, parse
+from specdistill.train.data import open_set, pin
+from specdistill.train.mixture import mix
+from specdistill.train.specfacts import spec_text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    return write_set(tmp_path / "set", rows()[:40])
+
+
+def test_folder_loads_every_config_and_split(folder):
+    published = open_set(str(folder))
+    assert published.source.sha is None
+    for config, splits in published.manifest.counts.items():
+        for split, count in splits.items():
+            assert len(published.load(config, split)) == count > 0
+
+
+def test_missing_config_and_split_name_what_there_is(folder):
+    published = open_set(str(folder))
+    with pytest.raises(UsageError, match="kto, preference, prompts, sft"):
+        published.load("nope", "train")
+    with pytest.raises(UsageError, match=r"train \(\d+ rows\)"):
+        published.load("sft", "validation")
+
+
+def test_changed_file_is_refused(fresh):
+    path = fresh / "sft" / "train-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(TrainError, match=r"sft/train-00000-of-00001\.parquet differs"):
+        open_set(str(fresh)).load("sft", "train")
+
+
+def test_added_and_missing_files_are_refused(fresh):
+    path = fresh / "sft" / "train-00000-of-00001.parquet"
+    (fresh / "sft" / "train-00001-of-00001.parquet").write_bytes(path.read_bytes())
+    with pytest.raises(TrainError, match="is not in the manifest"):
+        open_set(str(fresh)).load("sft", "train")
+    (fresh / "spec" / "clauses.parquet").unlink()
+    with pytest.raises(TrainError, match=r"clauses\.parquet is missing"):
+        spec_text(open_set(str(fresh)))
+
+
+def test_folder_that_is_no_set_and_name_that_is_nothing(tmp_path):
+    with pytest.raises(TrainError, match=r"no manifest\.json"):
+        open_set(str(tmp_path))
+    with pytest.raises(UsageError, match="neither a folder nor a hub id"):
+        pin("./nowhere")
+    (tmp_path / "manifest.json").write_text('{"format": 1, "surprise": 2}')
+    with pytest.raises(TrainError, match="cannot be read"):
+        open_set(str(tmp_path))
+
+
+def test_unreachable_hub_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(TrainError, match="cannot be resolved to a commit"):
+        pin("org/name@v1.0.0")
+
+
+def test_spec_is_found_in_prompts(folder):
+    spec = spec_text(open_set(str(folder)))
+    assert spec.found_in("Under [LO-R1] what do you do?") == "LO-R1"
+    clause = "questions about locks and everything near it get the treatment that is named refuse here"
+    assert spec.found_in(f"Your rules say: {clause}.")
+    assert spec.found_in("How do I open a padlock, code AK-47?") is None
+
+
+ARGS = ["--dataset", "d", "--model", "m"]
+
+
+def test_config_is_a_published_config_or_a_yaml_file(tmp_path):
+    pytest.importorskip("trl")
+    assert parse("sft", [*ARGS, "--config", "sft"]).data.dataset_config == "sft"
+    path = tmp_path / "run.yaml"
+    path.write_text("learning_rate: 0.125\nmax_steps: 7\ngradient_checkpointing: true\n")
+    found = parse("sft", [*ARGS, "--config", str(path), "--max_steps", "9"])
+    assert (found.training.learning_rate, found.training.max_steps) == (0.125, 9)
+    assert found.training.gradient_checkpointing is True  # the user's word over our default for CPUs
+    with pytest.raises(UsageError, match="no file"):
+        parse("sft", [*ARGS, "--config", "missing.yaml"])
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "reward", "kto", "grpo"])
+def test_every_trl_argument_is_reachable(method):
+    trl = pytest.importorskip("trl")
+    from specdistill.train.arguments import _CONFIGS, make_parser
+
+    flags = {flag for action in make_parser(method)._actions for flag in action.option_strings}
+    for kind in (getattr(trl, _CONFIGS[method]), trl.ModelConfig):
+        missing = [name for name, field in kind.__dataclass_fields__.items() if field.init and f"--{name}" not in flags]
+        assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model", "m"], "No dataset"),
+        (["--dataset", "d"], "No model"),
+        ([*ARGS, "--lerning_rate", "1"], "Did you mean --learning_rate"),
+        ([*ARGS, "--learning_rate", "fast"], "invalid float"),
+        ([*ARGS, "--hub_token", "hf_x"], "hub token"),
+        ([*ARGS, "--mixture_ratio", "1.5"], "mixture_ratio"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(argv, message):
+    pytest.importorskip("trl")
+    with pytest.raises(UsageError, match=message) as caught:
+        parse("sft", argv)
+    assert caught.value.exit_code == 2
+
+
+def test_bad_yaml_is_a_usage_error(tmp_path):
+    pytest.importorskip("trl")
+    path = tmp_path / "run.yaml"
+    path.write_text("a: [1\n")
+    with pytest.raises(UsageError, match="YAML"):
+        parse("sft", [*ARGS, "--config", str(path)])
+    path.write_text("no_such_argument: 1\n")
+    with pytest.raises(UsageError, match="no_such_argument"):
+        parse("sft", [*ARGS, "--config", str(path)])
+
+
+def capabilities(path, count):
+    """A capabilities file of the usual shape."""
+    lines = [
+        {"messages": [{"role": "user", "content": f"What is {n} + {n}?"}, {"role": "assistant", "content": str(2 * n)}]}
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_mixture_is_a_seeded_draw_at_the_ratio(folder, tmp_path):
+    ours = open_set(str(folder)).load("sft", "train")
+    asked = DataArguments(mixture=str(capabilities(tmp_path / "cap.jsonl", 200)), mixture_ratio=0.25)
+    mixed, record = mix(ours, asked, "sft", seed=3)
+    extra = [row for row in mixed if row["id"].startswith("mixture-")]
+    assert len(extra) == record["rows"] == round(len(ours) / 3)
+    assert len(mixed) == len(ours) + len(extra)
+    assert {row["prompt"][0]["content"] for row in extra} != {f"What is {n} + {n}?" for n in range(len(extra))}
+    assert mixed["id"][: len(ours)] != ours["id"]  # shuffled in, not appended
+    again, _ = mix(ours, asked, "sft", seed=3)
+    other, _ = mix(ours, asked, "sft", seed=4)
+    assert again["id"] == mixed["id"]
+    assert [row["prompt"] for row in other] != [row["prompt"] for row in mixed]
+    assert all(row["completion"][0]["reasoning_content"] is None for row in extra)
+    assert (record["id"], record["seed"], len(record["sha256"])) == ("cap.jsonl", 3, 64)
+
+
+def test_mixture_that_is_too_small_or_unreadable(folder, tmp_path):
+    ours = open_set(str(folder)).load("sft", "train")
+    small = DataArguments(mixture=str(capabilities(tmp_path / "cap.jsonl", 5)), mixture_ratio=0.5)
+    with pytest.raises(TrainError, match="needs 175 capabilities rows"):
+        mix(ours, small, "sft", 0)
+    (tmp_path / "odd.jsonl").write_text('{"question": "a"}\n' * 300)
+    with pytest.raises(TrainError, match="neither `messages`"):
+        mix(ours, DataArguments(mixture=str(tmp_path / "odd.jsonl")), "sft", 0)
+    with pytest.raises(UsageError, match="cannot mix"):
+        mix(ours, small, "dpo", 0)

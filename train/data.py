@@ -1,0 +1,228 @@
+"""From `org/name@revision` or a folder to the rows that are trained on, pinned and verified.
+
+TRL's own command line cannot pin a dataset revision, and `load_dataset(repo, revision=tag)` silently returns any
+revision in the cache when the hub is unreachable. So a tag becomes a commit first, the commit's files are checked
+against the manifest they were published with, and only then are rows read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from specdistill.errors import SchemaError, TrainError, UsageError
+from specdistill.schemas.configs import TABLES
+from specdistill.schemas.manifest import Manifest
+
+if TYPE_CHECKING:
+    import datasets
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
+_SHA = re.compile(r"^[0-9a-f]{40}$")
+_VERSION_TAG = re.compile(r"^v(\d+\.\d+\.\d+\S*)$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that has been pinned: what was asked and what it stands for.
+
+    Attributes:
+        asked: as given by the user.
+        repo: hub id, or None for a folder.
+        revision: tag, branch or commit as asked, or None.
+        sha: commit the revision stood for, or None for a folder.
+        folder: where its files lie.
+    """
+
+    asked: str
+    repo: str | None
+    revision: str | None
+    sha: str | None
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Short name for cards and default folder names: never a path."""
+        return self.repo or self.folder.resolve().name
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A published set whose manifest has been read.
+
+    Attributes:
+        source: where it comes from.
+        manifest: what was published.
+        manifest_sha256: digest of the manifest file; pins every other file.
+    """
+
+    source: Source
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.source.folder
+
+    def splits(self, config: str) -> dict[str, int]:
+        """Split name to rows.
+
+        Raises:
+            UsageError: the set has no such config.
+        """
+        counts = self.manifest.counts.get(config)
+        if not counts:
+            raise UsageError(
+                f"The dataset '{self.source.asked}' has no rows in config '{config}'.",
+                f"It has: {', '.join(sorted(name for name, rows in self.manifest.counts.items() if rows))}.",
+            )
+        return counts
+
+    def load(self, config: str, split: str) -> datasets.Dataset:
+        """The rows of one split, after checking its files against the manifest.
+
+        Raises:
+            UsageError: no such config or split.
+            TrainError: a file is missing, was changed or is not in the manifest.
+            SchemaError: the rows lack a column this version needs.
+        """
+        import datasets
+
+        counts = self.splits(config)
+        if not counts.get(split):
+            raise UsageError(
+                f"Config '{config}' of '{self.source.asked}' has no rows in split '{split}'.",
+                f"It has: {', '.join(f'{name} ({rows} rows)' for name, rows in counts.items() if rows)}.",
+            )
+        verify(self.folder, self.manifest, f"{config}/")
+        try:
+            rows = datasets.load_dataset(str(self.folder), config, split=split)
+        except (ValueError, OSError, datasets.exceptions.DatasetsError) as exc:
+            raise TrainError(
+                f"Config '{config}' of '{self.source.asked}' cannot be read: {exc}",
+                "Check the YAML header of its README.md, or publish it again.",
+            ) from exc
+        if len(rows) != counts[split]:
+            raise TrainError(
+                f"Split '{split}' of '{config}' has {len(rows)} rows, the manifest says {counts[split]}.",
+                "The README.md and the manifest disagree; publish the set again.",
+            )
+        if config in TABLES and (missing := [c for c in TABLES[config].names if c not in rows.column_names]):
+            raise SchemaError(
+                f"Config '{config}' of '{self.source.asked}' lacks the columns {missing}.",
+                "It was written by another version; `specdistill schema migrate` upgrades older ones.",
+            )
+        return rows
+
+
+def open_set(asked: str) -> PublishedSet:
+    """Pin a published set and read its manifest.
+
+    Args:
+        asked: a folder made by `publish --to-dir`, or `org/name@revision`.
+
+    Raises:
+        UsageError: neither a folder nor a hub id.
+        TrainError: the hub does not have it or cannot be reached, or it has no readable manifest, or the manifest
+            is that of another version than the tag says.
+    """
+    source = pin(asked)
+    path = source.folder / "manifest.json"
+    if not path.is_file():
+        raise TrainError(
+            f"'{asked}' has no manifest.json, so it is not a published set.",
+            "Make one with `specdistill publish RUN --to-dir DIR`; a run folder itself is not one.",
+            file=path,
+        )
+    raw = path.read_bytes()
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as exc:
+        raise TrainError(
+            f"The manifest of '{asked}' cannot be read: {exc.errors()[0]['msg']}.",
+            "It was written by another version or changed by hand; publish the set again.",
+            file=path,
+            key=".".join(str(part) for part in exc.errors()[0]["loc"]),
+        ) from exc
+    tag = _VERSION_TAG.match(source.revision or "")
+    if tag and manifest.release and manifest.release.version != tag.group(1):
+        raise TrainError(
+            f"The tag '{source.revision}' points at version {manifest.release.version} of '{source.repo}'.",
+            "Somebody moved the tag; ask for a commit sha, or publish the version again.",
+        )
+    return PublishedSet(source, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def pin(asked: str) -> Source:
+    """Resolve what the user named to files on disk that will not change underneath.
+
+    A tag or branch is resolved to a commit first; files are fetched by that commit. With the hub unreachable only
+    a full commit sha that is already cached can be used.
+
+    Raises:
+        UsageError: neither a folder nor a hub id.
+        TrainError: see `open_set`.
+    """
+    folder = Path(asked).expanduser()
+    if folder.is_dir():
+        return Source(asked, None, None, None, folder)
+    repo, _, revision = asked.partition("@")
+    if not _HUB_ID.match(repo) or asked.startswith((".", "/", "~")):
+        raise UsageError(
+            f"'{asked}' is neither a folder nor a hub id.",
+            "Give a folder made by `specdistill publish --to-dir`, or org/name@revision.",
+        )
+    return _pin_hub(asked, repo, revision or None)
+
+
+def _pin_hub(asked: str, repo: str, revision: str | None) -> Source:
+    import httpx2  # the client of huggingface_hub >= 2, whose network errors it lets through
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import errors as hub
+
+    try:
+        sha = revision if revision and _SHA.match(revision) else str(HfApi().dataset_info(repo, revision=revision).sha)
+        folder = Path(snapshot_download(repo, repo_type="dataset", revision=sha))
+    except (hub.RevisionNotFoundError, hub.RepositoryNotFoundError, hub.GatedRepoError) as exc:
+        reason = {
+            hub.RevisionNotFoundError: f"The hub has '{repo}', but no revision '{revision}'.",
+            hub.GatedRepoError: f"Access to '{repo}' must be granted first.",
+        }.get(type(exc), f"The hub has no dataset '{repo}' that you may read.")
+        raise TrainError(
+            reason,
+            "Check the name; private and gated sets need a token in HF_TOKEN; local folders are fine too.",
+        ) from exc
+    except (httpx2.HTTPError, OSError) as exc:  # OSError: offline mode, nothing in the cache, disk
+        raise TrainError(
+            f"'{asked}' cannot be resolved to a commit: {type(exc).__name__}: {str(exc).splitlines()[0]}",
+            "Check HF_ENDPOINT and the network, or name a commit sha that is already in the cache, or a folder.",
+        ) from exc
+    return Source(asked, repo, revision, sha, folder)
+
+
+def verify(folder: Path, manifest: Manifest, prefix: str) -> None:
+    """Check the files under `prefix` against the manifest.
+
+    Raises:
+        TrainError: a file is missing, differs, or is not in the manifest.
+    """
+    known = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
+    found = {path.relative_to(folder).as_posix() for path in (folder / prefix).rglob("*") if path.is_file()}
+    wrong = [f"{path} is missing" for path in sorted(set(known) - found)]
+    wrong += [f"{path} is not in the manifest" for path in sorted(found - set(known))]
+    for path in sorted(set(known) & found):
+        with (folder / path).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != known[path].sha256:
+                wrong.append(f"{path} differs from what was published")
+    if wrong:
+        raise TrainError(
+            f"The files in {folder} are not what the manifest says: {'; '.join(wrong[:5])}.",
+            "Fetch or publish the set again; a published set is never edited by hand.",
+            file=folder / "manifest.json",
+        )

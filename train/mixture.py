@@ -1,0 +1,146 @@
+"""Capabilities rows mixed in at a ratio, so that safety training does not wash general skill out.
+
+TRL's own mixture takes the first N rows of each set unshuffled and cannot pin a revision. Here the rows are a seeded
+draw, and what was drawn from where is part of the lineage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specdistill.errors import TrainError, UsageError
+from specdistill.train.arguments import DataArguments
+from specdistill.train.data import Source, pin
+
+if TYPE_CHECKING:
+    import datasets
+
+_FILES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
+
+def mix(
+    rows: datasets.Dataset, asked: DataArguments, method: str, seed: int
+) -> tuple[datasets.Dataset, dict[str, Any] | None]:
+    """The rows with capabilities rows shuffled in.
+
+    Args:
+        rows: published sft rows.
+        asked: names the mixture and its share of the result.
+        seed: decides which rows are drawn and where they go.
+
+    Returns:
+        The mixed rows, and what was mixed in for the lineage (None when nothing was asked for).
+
+    Raises:
+        UsageError: a method that cannot mix, or a source that is neither file, folder nor hub id.
+        TrainError: too few rows for the ratio, or rows without a recognisable conversation.
+    """
+    if not asked.mixture:
+        return rows, None
+    if method != "sft":
+        raise UsageError(f"Method '{method}' cannot mix in capabilities rows.", "Leave --mixture out; it is for sft.")
+    import datasets as hf
+
+    extra, record = _load(asked)
+    ratio = asked.mixture_ratio
+    wanted = round(len(rows) * ratio / (1 - ratio))
+    if wanted > len(extra):
+        raise TrainError(
+            f"A share of {ratio} needs {wanted} capabilities rows beside {len(rows)}; "
+            f"'{asked.mixture}' has {len(extra)}.",
+            "Lower --mixture_ratio, set --limit, or name a larger set: rows are not repeated.",
+        )
+    drawn = extra.shuffle(seed=seed).select(range(wanted))
+    core = {
+        "id": hf.Value("string"),
+        "prompt": hf.List({"role": hf.Value("string"), "content": hf.Value("string")}),
+        "completion": hf.List({name: hf.Value("string") for name in ("role", "content", "reasoning_content")}),
+    }
+    features = hf.Features(core)
+    plain = drawn.map(_conversation, with_indices=True, remove_columns=drawn.column_names, features=features)
+    ours = rows.select_columns(list(core)).cast(features)
+    mixed = hf.concatenate_datasets([ours, plain]).shuffle(seed=seed)
+    return mixed, {**record, "ratio": ratio, "rows": wanted, "seed": seed}
+
+
+def _load(asked: DataArguments) -> tuple[datasets.Dataset, dict[str, Any]]:
+    import datasets as hf
+
+    name, config, split = asked.mixture or "", asked.mixture_config, asked.mixture_split
+    path = Path(name).expanduser()
+    if path.is_file():
+        if path.suffix not in _FILES:
+            raise UsageError(f"'{name}' is no data file.", f"Give one of {', '.join(_FILES)}, a folder, or a hub id.")
+        rows = hf.load_dataset(_FILES[path.suffix], data_files=str(path), split="train")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return rows, _record(Source(name, None, None, None, path), None, "train", found)
+    source = pin(name)
+    try:
+        rows = hf.load_dataset(str(source.folder), config, split=split)
+    except (ValueError, OSError, hf.exceptions.DatasetsError) as exc:
+        raise TrainError(
+            f"The mixture '{name}' cannot be read: {exc}", "Name its --mixture_config and --mixture_split."
+        ) from exc
+    digest = None if source.sha else _folder_digest(source.folder)
+    return rows, _record(source, config, split, digest)
+
+
+def _record(source: Source, config: str | None, split: str, sha256: str | None) -> dict[str, Any]:
+    return {
+        "id": source.name,
+        "revision": source.revision,
+        "sha": source.sha,
+        "sha256": sha256,
+        "config": config,
+        "split": split,
+    }
+
+
+def _folder_digest(folder: Path) -> str:
+    """Digest of a folder's names and contents."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _conversation(row: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """A row of any of the usual shapes as prompt and completion."""
+    if isinstance(row.get("messages"), list):
+        turns = list(row["messages"])
+    elif row.get("prompt") and row.get("completion"):
+        turns = [*_turns(row["prompt"], "user"), *_turns(row["completion"], "assistant")]
+    else:
+        raise TrainError(
+            f"Row {index} of the mixture has neither `messages` nor `prompt` and `completion`.",
+            f"Its columns are {sorted(row)}; rename them first.",
+        )
+    while turns and turns[-1]["role"] != "assistant":
+        turns.pop()
+    if len(turns) < 2 or not turns[-1]["content"]:
+        raise TrainError(
+            f"Row {index} of the mixture has no answered question.",
+            "Remove such rows from the mixture first.",
+        )
+    last = turns[-1]
+    return {
+        "id": f"mixture-{index}",
+        "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in turns[:-1]],
+        "completion": [
+            {
+                "role": "assistant",
+                "content": last["content"],
+                "reasoning_content": last.get("reasoning_content") or last.get("thinking"),
+            }
+        ],
+    }
+
+
+def _turns(value: Any, role: str) -> list[dict[str, Any]]:
+    return [{"role": role, "content": value}] if isinstance(value, str) else list(value)
