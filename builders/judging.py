@@ -215,6 +215,7 @@ def aggregate_judgments(
     score = aggregation(aggregate, "sample_score")
     return (
         judgments.lazy()
+        .sort("candidate_id", "judgment_id")  # sums of floats depend on their order
         .with_columns(sample_score(weights).alias("sample_score"))
         .group_by("candidate_id")
         .agg(
