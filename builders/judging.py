@@ -217,7 +217,7 @@ def aggregate_judgments(
         judgments.lazy()
         .sort("candidate_id", "judgment_id")  # sums of floats depend on their order
         .with_columns(sample_score(weights).alias("sample_score"))
-        .group_by("candidate_id")
+        .group_by("candidate_id", maintain_order=True)
         .agg(
             score.alias("score"),
             *(aggregation(aggregate, name).alias(name) for name in CRITERIA),

@@ -36,7 +36,7 @@ def make_sets(
         decided: from `selection.decide`.
     """
     rows = decided.join(
-        prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner"
+        prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
     ).with_columns(pl.col("candidate_id").alias("id"))
     judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null())
     return {
