@@ -22,9 +22,7 @@ def _goes_on(text: str) -> bool:
     return re.match(r"^\s+\S", text) is not None and _ITEM.match(text) is None
 
 
-def read_examples(
-    lines: Sequence[tuple[int, str]], file: str
-) -> tuple[tuple[Example, ...], str, list[Finding]]:
+def read_examples(lines: Sequence[tuple[int, str]], file: str) -> tuple[tuple[Example, ...], str, list[Finding]]:
     """(examples, the text that is none, faults) of a section's lines, given as (0-based number, text).
 
     An item may go on over indented lines. The prompt reaches to the last quotation mark that a dash follows.
@@ -42,11 +40,7 @@ def read_examples(
             continue
         whole = [text]
         parts = [item["rest"].strip()]
-        while (
-            number < len(lines)
-            and re.match(r"^\s+\S", lines[number][1])
-            and not _ITEM.match(lines[number][1])
-        ):
+        while number < len(lines) and re.match(r"^\s+\S", lines[number][1]) and not _ITEM.match(lines[number][1]):
             whole.append(lines[number][1])
             parts.append(lines[number][1].strip())
             number += 1

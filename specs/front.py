@@ -46,9 +46,7 @@ def front_findings(document: Document, known: Sequence[str], needed: Sequence[st
     keys = {_ALSO.get(key, key) for key in document.front}
     for key in needed:
         if key not in keys or not any(document.front.get(name) for name in (key, *_spellings(key))):
-            found.append(
-                Finding(document.file, 1, f"no-{key}", f"The front matter has no '{key}'.", "warning")
-            )
+            found.append(Finding(document.file, 1, f"no-{key}", f"The front matter has no '{key}'.", "warning"))
     for key in document.front:
         if _ALSO.get(key, key) not in known:
             line = document.front_lines.get(key, 1)

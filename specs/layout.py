@@ -124,9 +124,7 @@ def _sections(sections: tuple[Section, ...]) -> list[str]:
 
 
 def _section_heading(section: Section) -> str:
-    attributes = (
-        "" if kind_of_heading(section.title) is section.kind and section.title else f"{{kind={section.kind}}}"
-    )
+    attributes = "" if kind_of_heading(section.title) is section.kind and section.title else f"{{kind={section.kind}}}"
     return " ".join(part for part in ("##", section.title, attributes) if part)
 
 
@@ -158,9 +156,7 @@ def _difference(ours: Any, theirs: Any, at: str = "the spec") -> str:
         return ""
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         for number, pair in enumerate(zip(ours, theirs, strict=True)):
-            name = (
-                pair[0].get("anchor") or pair[0].get("id") or number if isinstance(pair[0], dict) else number
-            )
+            name = pair[0].get("anchor") or pair[0].get("id") or number if isinstance(pair[0], dict) else number
             if found := _difference(*pair, f"{at} › {name}"):
                 return found
         return ""

@@ -114,8 +114,7 @@ def linked(spec: Spec) -> Spec:
         update={
             "style": relink(spec.style),
             "categories": tuple(
-                category.model_copy(update={"sections": relink(category.sections)})
-                for category in spec.categories
+                category.model_copy(update={"sections": relink(category.sections)}) for category in spec.categories
             ),
         }
     )
@@ -146,9 +145,7 @@ def _read(path: Path) -> Document:
         line = path.read_bytes()[: exc.start].count(b"\n") + 1
         raise SpecError("The file is not UTF-8 text.", "Save it as UTF-8.", file=path, line=line) from exc
     except OSError as exc:
-        raise SpecError(
-            f"The file cannot be read: {exc.strerror}.", "Check its permissions.", file=path
-        ) from exc
+        raise SpecError(f"The file cannot be read: {exc.strerror}.", "Check its permissions.", file=path) from exc
     return read_document(text, str(path))
 
 

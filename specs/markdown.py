@@ -214,9 +214,7 @@ def _item_blocks(document: Document, item: tuple[int, int], start: int, content:
         text, attributes = split_attributes(rows[number])
         lead = trimmed("\n".join([*rows[begin:number], text]))
         line = start + number + 1
-        yield Block(
-            start + begin, item[1] if number == ends[-1] else line, 0, "", lead, attributes, line, indent
-        )
+        yield Block(start + begin, item[1] if number == ends[-1] else line, 0, "", lead, attributes, line, indent)
         begin = number + 1
 
 

@@ -138,9 +138,7 @@ def _common_parts(spec: Spec) -> list[tuple[str, str]]:
 
 
 def _style_parts(section: Section) -> list[tuple[str, str]]:
-    head = "\n\n".join(
-        part for part in (f"### {section.title}" if section.title else "", section.text) if part
-    )
+    head = "\n\n".join(part for part in (f"### {section.title}" if section.title else "", section.text) if part)
     parts = [(f"style: {section.title or 'introduction'}", head)] if head else []
     return parts + [(f"style [{clause.anchor}]", clause_text(clause)) for clause in section.clauses]
 
@@ -190,9 +188,7 @@ def _headed(title: str, group: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _example_parts(category: Category) -> list[tuple[str, str]]:
-    shown = [
-        f'- [{e.anchor}] {e.outcome}: "{e.prompt}"{" — " + e.why if e.why else ""}' for e in category.examples
-    ]
+    shown = [f'- [{e.anchor}] {e.outcome}: "{e.prompt}"{" — " + e.why if e.why else ""}' for e in category.examples]
     texts = [section.text for section in category.of_kind(SectionKind.EXAMPLES) if section.text]
     body = "\n\n".join([*texts, "\n".join(shown)] if shown else texts)
     return [(f"{category.id}: examples", f"### Examples\n\n{body}")] if body else []
@@ -207,12 +203,8 @@ def _appendix(spec: Spec, pulled: Sequence[Clause]) -> str:
     return "## Clauses of other categories referred to above\n\n" + "\n\n".join(clauses)
 
 
-def _too_long(
-    spec: Spec, rendered: Rendered, tokens: int, budget: int, count: Callable[[str], int]
-) -> SpecError:
-    sizes = sorted(
-        ((count(text), name) for name, text in rendered.parts), key=lambda pair: (-pair[0], pair[1])
-    )
+def _too_long(spec: Spec, rendered: Rendered, tokens: int, budget: int, count: Callable[[str], int]) -> SpecError:
+    sizes = sorted(((count(text), name) for name, text in rendered.parts), key=lambda pair: (-pair[0], pair[1]))
     largest = ", ".join(f"{name} ({size})" for size, name in sizes[:_NAMED_IN_ERROR])
     names = ", ".join(rendered.categories)
     return SpecError(

@@ -78,9 +78,7 @@ def read_sections(document: Document, start: int, end: int, category: str | None
         cursor = max(cursor, block.end)
     _pour(document, cursor, end, open_clauses, sections[-1])
     read = [_finished(document, section, category) for section in sections]
-    return tuple(
-        section for section in read if section.title or section.text or section.clauses or section.examples
-    )
+    return tuple(section for section in read if section.title or section.text or section.clauses or section.examples)
 
 
 def _states_outcome(block: Block, following: Sequence[Block]) -> bool:
@@ -123,9 +121,7 @@ def _open_section(document: Document, block: Block, outer: Sequence[_Section]) -
     if kind is SectionKind.OTHER:
         if stated is not None and stated != SectionKind.OTHER:
             document.findings.append(
-                Finding(
-                    document.file, block.start + 1, "bad-kind", f"No kind of section is called '{stated}'."
-                )
+                Finding(document.file, block.start + 1, "bad-kind", f"No kind of section is called '{stated}'.")
             )
         if stated is None and outer:
             kind = outer[-1].kind
@@ -146,7 +142,7 @@ def _finished(document: Document, section: _Section, category: str | None) -> Se
         clauses=tuple(_clause(document, clause, category) for clause in section.clauses),
         examples=examples,
         file=document.file,
-        line=section.line,
+        line=section.line or next((number + 1 for number, line in section.lines if line.strip()), None),
     )
 
 

@@ -1,8 +1,8 @@
 """Which parts of a long document are its categories.
 
 The categories are the highest headings that have anchored rules under them. A single unanchored heading above
-all others is the document's title. A document whose headings are themselves the rules, or whose highest
-headings are outcome sections (`## Refuse`), is one category.
+all others, or before the first of them, is the document's title. A document whose headings are themselves the
+rules, or whose highest headings are outcome sections (`## Refuse`), is one category.
 """
 
 from __future__ import annotations
@@ -73,18 +73,21 @@ def split_document(document: Document, fallback: str) -> Split:
     tops = [block for block in heads if block.level == level]
     if not _are_categories(document, tops, end):
         return Split(title, "", (_whole(document, start, end, fallback, title),), ())
+    stops = [block.start for block in tops[1:]] + [end]
+    leads = top is None and tops[0] is document.blocks[0] and not tops[0].anchor
+    if leads and not _anchored(document, tops[0].end, stops[0]):
+        # `# Title`, then further `# Headings` that are the categories.
+        title = str(document.front.get("title") or tops[0].title or fallback)
+        start, tops, stops = tops[0].end, tops[1:], stops[1:]
     overview = passage("\n".join(document.lines[start : tops[0].start]))
     categories: list[Category] = []
     unplaced: list[Unplaced] = []
     taken: dict[str, int] = {}
-    for number, block in enumerate(tops):
-        stop = tops[number + 1].start if number + 1 < len(tops) else end
+    for block, stop in zip(tops, stops, strict=True):
         if block.anchor is None and not _anchored(document, block.end, stop):
             text = passage("\n".join(document.lines[block.end : stop]))
             unplaced.append(
-                Unplaced(
-                    document.file, block.start + 1, block.title, text, "no anchor in or under this heading"
-                )
+                Unplaced(document.file, block.start + 1, block.title, text, "no anchor in or under this heading")
             )
             continue
         categories.append(_category(document, block, stop, taken))
@@ -107,9 +110,7 @@ def _anchored(document: Document, start: int, end: int) -> list[Block]:
 
 def _are_categories(document: Document, tops: list[Block], end: int) -> bool:
     """Whether the highest headings are categories: some hold rules and none is an outcome section."""
-    if not tops or any(
-        kind_of_heading(block.title) is not SectionKind.OTHER for block in tops if not block.anchor
-    ):
+    if not tops or any(kind_of_heading(block.title) is not SectionKind.OTHER for block in tops if not block.anchor):
         return False
     stops = [block.start for block in tops[1:]] + [end]
     return any(_anchored(document, block.end, stop) for block, stop in zip(tops, stops, strict=True))

@@ -52,9 +52,7 @@ def tokenizer_counter(source: str | Path, name: str | None = None) -> Counter:
             f"The tokenizer '{source}' cannot be loaded: {exc}",
             "Name a tokenizer.json, a model folder that holds one, or a hub id.",
         ) from exc
-    return Counter(
-        name or str(source), lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
-    )
+    return Counter(name or str(source), lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids))
 
 
 def _from_hub(source: str):  # type: ignore[no-untyped-def]  # a tokenizers.Tokenizer, which is untyped

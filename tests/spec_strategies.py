@@ -13,15 +13,9 @@ from specdistill.specs.words import SectionKind
 
 word = st.text(string.ascii_letters + "äß中🙂", min_size=1, max_size=8)
 words = st.lists(word, min_size=1, max_size=6).map(" ".join)
-title = st.builds(
-    "{} {}".format, words, st.sampled_from(["& more", "(a, b)", "x: y", "C#", "`code`", "1.", "é!"])
-)
+title = st.builds("{} {}".format, words, st.sampled_from(["& more", "(a, b)", "x: y", "C#", "`code`", "1.", "é!"]))
 anchor = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,10}[A-Za-z0-9]", fullmatch=True)
-value = (
-    st.text(string.ascii_letters + string.digits + " ._/'äß", min_size=1, max_size=10)
-    .map(str.strip)
-    .filter(bool)
-)
+value = st.text(string.ascii_letters + string.digits + " ._/'äß", min_size=1, max_size=10).map(str.strip).filter(bool)
 
 paragraph = st.one_of(
     words.map(lambda text: f"{text}."),
@@ -61,9 +55,7 @@ def sections(draw: st.DrawFn, names: list[str], category: str | None) -> tuple[S
             text=draw(prose),
             clauses=tuple(draw(clauses(name, category)) for name in names[start:end]),
             examples=tuple(
-                Example(
-                    anchor=name, outcome=draw(st.sampled_from(Outcome)), prompt=draw(words), why=draw(words)
-                )
+                Example(anchor=name, outcome=draw(st.sampled_from(Outcome)), prompt=draw(words), why=draw(words))
                 for name in (names[start:end] if kind is SectionKind.EXAMPLES else [])
             ),
         )

@@ -43,13 +43,9 @@ def test_show_prints_exactly_what_the_model_sees_and_says_how_it_counted() -> No
 
 def test_show_without_a_category_lists_them() -> None:
     result = runner.invoke(app, ["show", "--spec", "support"])
-    assert [line.split()[0] for line in result.stdout.splitlines()] == [
-        c.id for c in load_spec("support").categories
-    ]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [c.id for c in load_spec("support").categories]
     listed = json.loads(runner.invoke(app, ["show", "--spec", "support", "--json"]).stdout)
-    assert listed["categories"][0]["clauses"] == [
-        c.anchor for c in load_spec("support").categories[0].clauses
-    ]
+    assert listed["categories"][0]["clauses"] == [c.anchor for c in load_spec("support").categories[0].clauses]
 
 
 def test_show_over_budget_and_of_unknown_things_fails_with_a_remedy() -> None:

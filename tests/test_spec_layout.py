@@ -113,9 +113,7 @@ def test_writing_again_removes_categories_that_are_gone_and_leaves_other_files(t
 
 def test_a_policy_the_layout_cannot_express_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     clause = Clause(anchor="a", text="Two rules in one. {#b}", category="c")
-    spec = Spec(
-        id="s", title="S", categories=(Category(id="c", title="C", sections=(Section(clauses=(clause,)),)),)
-    )
+    spec = Spec(id="s", title="S", categories=(Category(id="c", title="C", sections=(Section(clauses=(clause,)),)),))
     with pytest.raises(SpecError, match=r"read back differently at the spec › categories › c › sections"):
         write_spec(spec, tmp_path / "out")
     assert not (tmp_path / "out").exists()

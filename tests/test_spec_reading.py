@@ -240,9 +240,7 @@ Tell the truth.
         Outcome.COMPLY,
         {"authority": "user"},
     )
-    assert [(item.title, item.line, item.text) for item in parsed.unplaced] == [
-        ("Background", 13, "No rule here.")
-    ]
+    assert [(item.title, item.line, item.text) for item in parsed.unplaced] == [("Background", 13, "No rule here.")]
 
 
 def test_a_folder_without_our_layout_is_one_category_a_file_or_more(tmp_path: Path) -> None:
@@ -257,9 +255,7 @@ def test_a_folder_without_our_layout_is_one_category_a_file_or_more(tmp_path: Pa
 
 def test_an_anchor_used_twice_is_an_error_with_both_places(tmp_path: Path) -> None:
     read(tmp_path, "## Refuse\n### A {#a}\nx\n\nAgain. {#a}\n")
-    with pytest.raises(
-        SpecError, match=r"policy\.md:5: Anchor 'a' is taken already at .*policy\.md:2"
-    ) as caught:
+    with pytest.raises(SpecError, match=r"policy\.md:5: Anchor 'a' is taken already at .*policy\.md:2") as caught:
         load_spec(tmp_path / "policy.md")
     assert caught.value.line == 5
 
@@ -302,9 +298,7 @@ def test_windows_line_ends_and_byte_order_marks_change_nothing(tmp_path: Path) -
     text = "---\nid: x\n---\n## Refuse\n### A {#a}\nOne.\n\nTwo.\n"
     one = read(tmp_path, text).spec
     (tmp_path / "w").mkdir()
-    two = load_spec(
-        _write(tmp_path / "w" / "policy.md", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    )
+    two = load_spec(_write(tmp_path / "w" / "policy.md", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()))
     assert one.content() == two.content()
 
 
@@ -312,9 +306,7 @@ def test_clause_table_has_every_clause_and_a_digest_of_what_it_says() -> None:
     spec = load_spec("safety")
     frame = CLAUSES.validate(clause_frame(spec))
     assert frame["anchor"].to_list() == list(spec.anchors)
-    assert frame.filter(frame["category"].is_null())["anchor"].to_list() == [
-        c.anchor for c in spec.style_clauses
-    ]
+    assert frame.filter(frame["category"].is_null())["anchor"].to_list() == [c.anchor for c in spec.style_clauses]
     clause = spec.by_anchor["SH-R1"]
     assert clause.model_copy(update={"anchor": "other", "line": 1}).digest == clause.digest
     for change in ({"text": "x"}, {"title": "x"}, {"outcome": Outcome.COMPLY}, {"attributes": {"a": "b"}}):

@@ -161,9 +161,7 @@ def test_editing_a_clause_changes_only_the_texts_that_show_it() -> None:
     spec = load_spec("safety")
     before = {category.id: render(spec, category.id) for category in spec.categories}
     for clause in random.Random(0).sample(spec.clauses, 12):
-        after = {
-            category.id: render(_edited(spec, clause.anchor), category.id) for category in spec.categories
-        }
+        after = {category.id: render(_edited(spec, clause.anchor), category.id) for category in spec.categories}
         changed = {name for name in before if before[name].digest != after[name].digest}
         assert changed == {name for name in before if clause.anchor in before[name].shown}
         assert clause.category is None or clause.category in changed

@@ -6,10 +6,12 @@ Errors are `SpecdistillError`s, which the main program prints with cause and rem
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from specdistill.cli.output import out, print_json
 
 if TYPE_CHECKING:
     from specdistill.specs.tokens import Counter
@@ -22,11 +24,6 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(help="tokenizer.json, model folder or hub id; default: the embedded model's, else an estimate."),
 ]
-
-
-def emit(value: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def note(text: str) -> None:
@@ -69,7 +66,7 @@ def list_command(as_json: Json = False) -> None:
             }
         )
     if as_json:
-        emit(rows)
+        print_json(rows)
         return
     for row in rows:
         typer.echo(f"{row['name']}  {row['title']} {row['version']} ({row['licence']}), {row['clauses']} clauses")
@@ -96,7 +93,7 @@ def show(
     if not categories:
         sizes = {category.id: counter.count(category_text(category)) for category in loaded.categories}
         if as_json:
-            emit(
+            print_json(
                 {
                     "spec": loaded.id,
                     "version": loaded.version,
@@ -122,7 +119,7 @@ def show(
         return
     rendered = render(loaded, categories, examples=examples, budget=budget, count=counter.count)
     if as_json:
-        emit(
+        print_json(
             {
                 "spec": loaded.id,
                 "version": loaded.version,
@@ -153,10 +150,111 @@ def lint(
     findings = findings_of(spec, count=counter.count)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
-        emit([finding._asdict() for finding in findings])
+        print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
             typer.echo(str(finding))
         note(f"{errors} errors, {len(findings) - errors} warnings; tokens by {counter.name}.")
     if errors or (strict and findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="Library, folder, file, run, release or REVISION:path.")],
+    after: Annotated[str, typer.Argument(help="The newer one, named in the same way.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown page, for a pull request.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 if the newer version number is too low.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Clauses added, removed, renamed, re-outcomed, reworded, moved; and what the version should be."""
+    from specdistill.specs.diff import diff as compare
+    from specdistill.specs.diff import stale_categories
+    from specdistill.specs.diff_text import diff_json, diff_markdown
+    from specdistill.specs.semver import advise
+    from specdistill.specs.versions import open_version
+
+    old, new = open_version(before), open_version(after)
+    changes = compare(old, new)
+    advice = advise(changes)
+    stale = stale_categories(old, new)
+    if as_json:
+        print_json({**diff_json(changes, advice), "stale": stale})
+    elif markdown:
+        typer.echo(diff_markdown(changes, advice), nl=False)
+    else:
+        from specdistill.cli.spec_view import show_diff
+
+        show_diff(out(), changes, advice)
+        note(f"Rows of these categories become stale: {', '.join(stale) or 'none'}.")
+    if check and advice.enough is False:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[str, typer.Argument(help="A Markdown file, or a folder of them.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write our layout to.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also into a folder that is not empty.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take over a Markdown policy, and report with line numbers what has no place: no anchor, no outcome."""
+    from specdistill.specs.importing import import_spec
+
+    report = import_spec(source, to, overwrite=overwrite)
+    if as_json:
+        spec = report.spec
+        print_json(
+            {
+                "folder": str(report.folder),
+                "id": spec.id,
+                "version": spec.version,
+                "digest": spec.digest,
+                "categories": [category.id for category in spec.categories],
+                "clauses": list(spec.anchors),
+                "unresolved": [finding._asdict() for finding in report.unresolved],
+            }
+        )
+        return
+    from specdistill.cli.spec_view import show_import
+
+    show_import(out(), report)
+    note(f"Next: specdistill spec lint {report.folder}")
+
+
+@app.command()
+def coverage(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a folder made by publish --to-dir.")],
+    plot: Annotated[Path | None, typer.Option(help="Write the heat map to this PNG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """For every clause, how many accepted reasonings cite it, by outcome; and citations of what was not shown."""
+    from specdistill.cli.spec_rows import rows_of
+    from specdistill.specs.clauses import clause_frame
+    from specdistill.specs.coverage import coverage as cover
+    from specdistill.specs.coverage import stray_citations, uncovered
+    from specdistill.specs.render import render
+
+    rows = rows_of(run)
+    covered = cover(clause_frame(rows.spec), rows.accepted)
+    shown = {category.id: render(rows.spec, category.id) for category in rows.spec.categories}
+    strays = stray_citations(
+        rows.shown([text.digest for text in shown.values()]),
+        rows.spec.anchors,
+        {name: text.anchors for name, text in shown.items()},
+    )
+    if plot is not None:
+        from specdistill.specs.heatmap import save_heatmap
+
+        save_heatmap(covered, plot)
+    if as_json:
+        bare: dict[str, Any] = {"uncovered": uncovered(covered)["anchor"].to_list()}
+        print_json(
+            {"accepted": rows.accepted.height, "clauses": covered.to_dicts(), **bare, "stray": strays.to_dicts()}
+        )
+        return
+    from specdistill.cli.spec_view import show_coverage
+
+    show_coverage(out(), covered, strays, rows.accepted.height)
+    if plot is not None:
+        note(f"Heat map: {plot}")
