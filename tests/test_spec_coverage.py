@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from fake_openai_server import FakeOpenAI, Rule
 from PIL import Image
-from run_fixture import write_run
+from run_fixture import recipe, write_run
 from typer.testing import CliRunner
 
 from specdistill.cli.spec import app
-from specdistill.errors import RunError, SchemaError
+from specdistill.errors import EngineError, RunError, SchemaError
 from specdistill.schemas.rows import CLAUSES
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.coverage import coverage, stray_citations, uncovered
@@ -163,5 +164,43 @@ def test_the_command_on_a_run(tmp_path: Path) -> None:
     assert data["accepted"] == sft.height
     assert data["clauses"] == coverage(clause_frame(load_spec(layout.spec)), sft).to_dicts()
     assert {"invented"} == {row["problem"] for row in data["stray"]}
+    assert runner.invoke(app, ["coverage", str(run), "--suggest", "2"]).exception.exit_code == 2  # type: ignore[union-attr]
     failed = runner.invoke(app, ["coverage", str(tmp_path)])
     assert isinstance(failed.exception, RunError)
+
+
+def run_with_generator(folder: Path, url: str) -> Path:
+    """A run whose generator is the server at `url`, with a clause that no row applies."""
+    generator = {"engine": "openai", "model": "example/reasoner", "base_url": url, "reasoning": "guided", "retries": 0}
+    layout = write_run(folder, recipe=recipe(generator=generator))
+    extra = layout.spec / "categories" / "paint.md"
+    extra.write_text(extra.read_text() + "\n## Refuse\n\n### Eating paint {#PA-R7}\n\nNever eat paint.\n")
+    return layout.root
+
+
+def test_suggestions_come_from_the_generator_and_load_as_prompts(tmp_path: Path) -> None:
+    """The fake server fills the JSON schema it is sent; what a real model writes is for a person to judge."""
+    to = tmp_path / "suggested.jsonl"
+    with FakeOpenAI() as server:
+        run = run_with_generator(tmp_path / "run", server.url)
+        result = CliRunner().invoke(app, ["coverage", str(run), "--suggest", "3", "--to", str(to), "--json"])
+        assert result.exit_code == 0, result.exception
+        data = json.loads(result.stdout)
+        asked = [body["messages"][-1]["content"] for body in server.bodies]
+    assert "PA-R7" in data["uncovered"]
+    assert len(asked) == len(data["uncovered"]) == data["suggested"]["asked"]
+    assert any("Never eat paint." in text for text in asked)
+    rows = [json.loads(line) for line in to.read_text().splitlines()]
+    assert len(rows) == data["suggested"]["prompts"] >= 1
+    assert {row["suggested_for"] for row in rows} <= set(data["uncovered"])
+    assert {tuple(row) for row in rows} == {("prompt", "category", "outcome_hint", "suggested_for")}
+
+
+def test_a_generator_that_gives_nothing_usable_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    to = tmp_path / "suggested.jsonl"
+    with FakeOpenAI(Rule("http_400")) as server:
+        run = run_with_generator(tmp_path / "run", server.url)
+        result = CliRunner().invoke(app, ["coverage", str(run), "--suggest", "3", "--to", str(to)])
+    assert isinstance(result.exception, EngineError)
+    assert "had a usable prompt: call_failed (" in result.exception.cause
+    assert not to.exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specdistill.cli.output import out, print_json
+from specdistill.errors import UsageError
 
 if TYPE_CHECKING:
     from specdistill.specs.tokens import Counter
@@ -50,7 +51,7 @@ def list_command(as_json: Json = False) -> None:
     """The packaged spec libraries."""
     from specdistill.specs.loader import libraries, load_spec, seed_files
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in libraries():
         spec = load_spec(name)
         rows.append(
@@ -226,9 +227,15 @@ def import_command(
 def coverage(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a folder made by publish --to-dir.")],
     plot: Annotated[Path | None, typer.Option(help="Write the heat map to this PNG.")] = None,
+    suggest: Annotated[
+        int | None, typer.Option(min=1, help="Ask the run's generator for N new prompts a clause no row applies.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Write the suggested prompts to this JSONL file.")] = None,
     as_json: Json = False,
 ) -> None:
     """For every clause, how many accepted reasonings cite it, by outcome; and citations of what was not shown."""
+    if (suggest is None) is not (to is None):
+        raise UsageError("--suggest and --to belong together.", "Give both: --suggest 5 --to suggested.jsonl.")
     from specdistill.cli.spec_rows import rows_of
     from specdistill.specs.clauses import clause_frame
     from specdistill.specs.coverage import coverage as cover
@@ -247,10 +254,25 @@ def coverage(
         from specdistill.specs.heatmap import save_heatmap
 
         save_heatmap(covered, plot)
+    bare = uncovered(covered)["anchor"].to_list()
+    suggested: dict[str, Any] = {}
+    if suggest is not None and to is not None:
+        from specdistill.cli.spec_suggest import suggest as ask
+        from specdistill.cli.spec_suggest import write_suggestions
+
+        found = ask(run, rows.spec, bare, suggest)
+        write_suggestions(found, to)
+        suggested = {"suggested": {"prompts": len(found.rows), "asked": found.asked, "faults": found.faults}}
+        note(f"{len(found.rows)} prompts for {found.asked} clauses in {to}: look through them before use.")
     if as_json:
-        bare: dict[str, Any] = {"uncovered": uncovered(covered)["anchor"].to_list()}
         print_json(
-            {"accepted": rows.accepted.height, "clauses": covered.to_dicts(), **bare, "stray": strays.to_dicts()}
+            {
+                "accepted": rows.accepted.height,
+                "clauses": covered.to_dicts(),
+                "uncovered": bare,
+                **suggested,
+                "stray": strays.to_dicts(),
+            }
         )
         return
     from specdistill.cli.spec_view import show_coverage
