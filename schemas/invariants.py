@@ -7,8 +7,8 @@ made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,8 +22,11 @@ from specdistill.schemas.table import Table
 from specdistill.schemas.verify import read_manifest
 from specdistill.schemas.vocabulary import Arm
 
-Sets = Mapping[str, Mapping[str, pl.DataFrame]]
-"""Config to split to rows."""
+Frame = pl.DataFrame | pl.LazyFrame
+Sets = Mapping[str, Mapping[str, Frame]]
+"""Config to split to rows, in memory or scanned from disk."""
+BATCH = 20_000
+"""Rows looked at together, so that a set larger than memory can be checked."""
 NAMED = 10
 """Ids named in a message; the violation itself holds all."""
 
@@ -96,7 +99,7 @@ class Facts:
         rendered: texts the models were shown, which no prompt may hold.
         copied_words: this many words in a row equal to the spec's text are a copy.
         threshold: least score of an accepted row; None where unknown.
-        prompts: the run's prompts table, for groups; None in a release.
+        prompts: prompt_id and group_id of the run's prompts; None in a release.
         candidates: ids of the run's candidates that take part; None in a release.
         human_rejected: ids of candidates that people rejected.
     """
@@ -126,32 +129,54 @@ def check_sets(sets: Sets, facts: Facts) -> list[Violation]:
     from specdistill.schemas.invariants_across import ACROSS
     from specdistill.schemas.invariants_rows import ROWS
 
-    broken = list(_schema(sets))
+    broken = together(_schema(sets))
     if broken:
         return broken
-    return [violation for check in (*ROWS, *ACROSS) for violation in check(sets, facts)]
+    return together(violation for check in (*ROWS, *ACROSS) for violation in check(sets, facts))
+
+
+def together(violations: Iterable[Violation]) -> list[Violation]:
+    """Violations of one kind in one place as one, whatever batches they were found in."""
+    merged: dict[tuple[str, ...], Violation] = {}
+    for violation in violations:
+        key = (violation.invariant, violation.config, violation.split, violation.detail)
+        earlier = merged.get(key)
+        merged[key] = replace(violation, ids=earlier.ids + violation.ids) if earlier else violation
+    return list(merged.values())
 
 
 def _schema(sets: Sets) -> Iterator[Violation]:
     for config, splits in sets.items():
         table = TABLES.get(config)
         if table is None:
-            known = ", ".join(TABLES)
-            yield Violation(Invariant.SCHEMA, config, "", (), f"is no known config (known: {known})")
+            detail = f"is no known config (known: {', '.join(TABLES)})"
+            yield Violation(Invariant.SCHEMA, config, "", (), detail)
             continue
+        fits = True
         for split, frame in splits.items():
-            for problem in table.problems(frame):
+            for problem in table.type_problems(frame.lazy().collect_schema()):
+                fits = False
                 yield Violation(Invariant.SCHEMA, config, split, (), problem)
-            yield from _wrong_version(table, config, split, frame)
+        if fits:
+            yield from _values(sets, table, config)
 
 
-def _wrong_version(table: Table, config: str, split: str, frame: pl.DataFrame) -> Iterator[Violation]:
-    if "schema_version" not in frame.columns:
-        return
-    others = frame.filter(pl.col("schema_version") != table.version)["schema_version"].unique().sort().to_list()
-    if others:
-        detail = f"schema_version is {', '.join(others)}, not {table.version}"
-        yield Violation(Invariant.SCHEMA, config, split, (), detail)
+def _values(sets: Sets, table: Table, config: str) -> Iterator[Violation]:
+    """Nulls, values outside closed sets, versions, and keys that are used twice; each with its rows."""
+    for _, split, frame in each(sets, config):
+        for column in table.columns:
+            cell = pl.col(column.name)
+            if not column.nullable:
+                rows = frame.filter(cell.is_null())
+                yield from found(Invariant.SCHEMA, config, split, rows, f"{column.name} is null")
+            if column.values:
+                rows = frame.filter(cell.is_not_null() & ~cell.is_in(list(column.values)))
+                detail = f"{column.name} is none of {', '.join(column.values)}"
+                yield from found(Invariant.SCHEMA, config, split, rows, detail)
+        rows = frame.filter(pl.col("schema_version") != table.version)
+        yield from found(Invariant.SCHEMA, config, split, rows, f"schema_version is not {table.version}")
+    twice = columns(sets, config, *table.key).group_by(table.key).len().filter(pl.col("len") > 1).sort(table.key)
+    yield from found(Invariant.SCHEMA, config, "", twice, "several rows have one key", key=table.key[0])
 
 
 def found(
@@ -163,37 +188,59 @@ def found(
 
 
 def each(sets: Sets, *configs: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """(config, split, frame) of the named configs that are there and have rows; all of them when none is named."""
+    """(config, split, rows) of the named configs that are there, or of all, `BATCH` rows at a time."""
     for config in configs or tuple(sets):
         for split, frame in sets.get(config, {}).items():
-            if frame.height:
-                yield config, split, frame
+            parts = (
+                frame.iter_slices(BATCH) if isinstance(frame, pl.DataFrame) else frame.collect_batches(chunk_size=BATCH)
+            )
+            for part in parts:
+                if part.height:
+                    yield config, split, part
 
 
-def read_sets(datasets: Path) -> dict[str, dict[str, pl.DataFrame]]:
-    """All derived sets of a run, from `datasets/CONFIG/SPLIT.parquet`, in card order.
+def columns(sets: Sets, config: str, *names: str | pl.Expr) -> pl.DataFrame:
+    """Some columns of all splits of a config together, and `split`."""
+    frames = [
+        frame.lazy().select(*names, pl.lit(split).alias("split")) for split, frame in sets.get(config, {}).items()
+    ]
+    return pl.concat(frames).collect(engine="streaming") if frames else pl.DataFrame()
+
+
+def scan_sets(datasets: Path) -> dict[str, dict[str, pl.LazyFrame]]:
+    """All derived sets of a run, from `datasets/CONFIG/SPLIT.parquet`, in card order, `train` first, not yet read.
 
     Raises:
         SchemaError: a file cannot be read.
     """
     order = {config: number for number, config in enumerate(TABLES)}
-    sets: dict[str, dict[str, pl.DataFrame]] = {}
+    sets: dict[str, dict[str, pl.LazyFrame]] = {}
     for path in sorted(
         datasets.glob("*/*.parquet"),
         key=lambda path: (order.get(path.parent.name, 99), path.stem != "train", path.stem),
     ):
-        sets.setdefault(path.parent.name, {})[path.stem] = read_frame(path)
+        sets.setdefault(path.parent.name, {})[path.stem] = scan_frame(path)
     return sets
 
 
-def read_frame(path: Path) -> pl.DataFrame:
-    """One Parquet file.
+def read_sets(datasets: Path) -> dict[str, dict[str, pl.DataFrame]]:
+    """`scan_sets`, read."""
+    return {
+        config: {split: frame.collect() for split, frame in splits.items()}
+        for config, splits in scan_sets(datasets).items()
+    }
+
+
+def scan_frame(path: Path) -> pl.LazyFrame:
+    """One Parquet file, its schema read.
 
     Raises:
         SchemaError: it cannot be read.
     """
     try:
-        return pl.read_parquet(path, hive_partitioning=False)
+        frame = pl.scan_parquet(path, hive_partitioning=False)
+        frame.collect_schema()
+        return frame
     except (pl.exceptions.PolarsError, OSError) as exc:
         raise SchemaError(
             f"This file cannot be read: {exc}.", "Run `specdistill select` on the run to write it anew.", file=path
@@ -204,7 +251,7 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
     """Every broken promise of a finished run.
 
     Args:
-        sets: the derived sets, where they are at hand; else they are read.
+        sets: the derived sets, where they are at hand; else they are scanned.
 
     Raises:
         RunError: the run is not finished (no manifest) or its manifest cannot be read.
@@ -213,21 +260,21 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
     manifest = read_manifest(layout.manifest)
     recipe = manifest.recipe
     prompts, candidates = (
-        [read_frame(part) for part in sorted(folder.glob("part-*.parquet"))]
+        [scan_frame(part) for part in sorted(folder.glob("part-*.parquet"))]
         for folder in (layout.prompts, layout.candidates)
     )
     facts = Facts(
-        clauses=read_frame(layout.clauses),
+        clauses=scan_frame(layout.clauses).collect(),
         rendered=tuple(path.read_text(encoding="utf-8") for path in sorted(layout.rendered.glob("*.md"))),
         copied_words=recipe.get("screens", {}).get("copied_words", Facts.copied_words),
         threshold=recipe.get("judge", {}).get("threshold"),
-        prompts=pl.concat(prompts) if prompts else None,
+        prompts=pl.concat(prompts).select("prompt_id", "group_id").collect() if prompts else None,
         candidates=_current(pl.concat(candidates), pl.concat(prompts), manifest) if candidates and prompts else None,
     )
-    return check_sets(read_sets(layout.datasets) if sets is None else sets, facts)
+    return check_sets(scan_sets(layout.datasets) if sets is None else sets, facts)
 
 
-def _current(candidates: pl.DataFrame, prompts: pl.DataFrame, manifest: Manifest) -> frozenset[str]:
+def _current(candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest) -> frozenset[str]:
     """Ids of the candidates of the manifest's recipe and spec; older ones stay on disk, unused."""
     samples = {
         arm: manifest.recipe.get(section, {}).get("samples", 0) if manifest.recipe.get(section) else 0
@@ -240,4 +287,4 @@ def _current(candidates: pl.DataFrame, prompts: pl.DataFrame, manifest: Manifest
         pl.col("spec_digest").is_null() | (pl.col("spec_digest") == shown),
         pl.col("sample_index") < pl.col("arm").replace_strict(samples, default=0, return_dtype=pl.Int32),
     )
-    return frozenset(current["candidate_id"].to_list())
+    return frozenset(current.select("candidate_id").collect(engine="streaming")["candidate_id"].to_list())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, each, found
+from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found
 from specdistill.schemas.similar import NEAR, near_duplicates
 
 
@@ -32,25 +32,20 @@ def pairs(sets: Sets, facts: Facts) -> Iterator[Violation]:
 
 
 def placed(sets: Sets) -> pl.DataFrame:
-    """Where each prompt is: prompt_id, text (all turns), config, split; one row per prompt, config and split."""
-    frames = []
-    for config, split, frame in each(sets):
-        key = "prompt_id" if "prompt_id" in frame.columns else "id"
-        text = (
-            pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
-            if "prompt" in frame.columns
-            else pl.lit(None, pl.String)
-        )
-        frames.append(
-            frame.select(
-                pl.col(key).alias("prompt_id"),
-                text.alias("text"),
-                pl.lit(config).alias("config"),
-                pl.lit(split).alias("split"),
-            ).unique(["prompt_id"], maintain_order=True)
-        )
-    empty = pl.DataFrame(schema=dict.fromkeys(("prompt_id", "text", "config", "split"), pl.String))
-    return pl.concat(frames) if frames else empty
+    """Where each prompt is: prompt_id, text (all turns; null where a config has none), split; distinct rows."""
+    frames = [pl.LazyFrame(schema=dict.fromkeys(("prompt_id", "text", "split"), pl.String))]
+    for config_splits in sets.values():
+        for split, frame in config_splits.items():
+            names = frame.lazy().collect_schema().names()
+            turns = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
+            frames.append(
+                frame.lazy().select(
+                    pl.col("prompt_id" if "prompt_id" in names else "id").alias("prompt_id"),
+                    (turns if "prompt" in names else pl.lit(None, pl.String)).alias("text"),
+                    pl.lit(split).alias("split"),
+                )
+            )
+    return pl.concat(frames).unique().sort("prompt_id", "split", "text").collect(engine="streaming")
 
 
 def splits(sets: Sets, facts: Facts) -> Iterator[Violation]:
@@ -71,7 +66,7 @@ def splits(sets: Sets, facts: Facts) -> Iterator[Violation]:
 def _twins(sets: Sets, home: pl.DataFrame) -> Iterator[Violation]:
     if "prompts" not in sets:
         return
-    twins = pl.concat([frame.select("id", "twin_id") for frame in sets["prompts"].values()]).drop_nulls("twin_id")
+    twins = columns(sets, "prompts", "id", "twin_id").drop("split").drop_nulls("twin_id")
     both = twins.join(home, left_on="id", right_on="prompt_id").join(
         home, left_on="twin_id", right_on="prompt_id", suffix="_twin"
     )
@@ -80,7 +75,7 @@ def _twins(sets: Sets, home: pl.DataFrame) -> Iterator[Violation]:
 
 
 def _near(where: pl.DataFrame) -> Iterator[Violation]:
-    texts = where.drop_nulls("text").unique(["prompt_id", "split", "text"], maintain_order=True)
+    texts = where.drop_nulls("text")
     names = texts["split"].unique().sort().to_list()
     for number, name in enumerate(names):
         for other in names[number + 1 :]:
@@ -99,9 +94,7 @@ def fates(sets: Sets, facts: Facts) -> Iterator[Violation]:
     """`Invariant.FATE`."""
     if "sft" not in sets or "rejected" not in sets:
         return
-    accepted, rejected = (
-        pl.concat([frame.select("id") for frame in sets[config].values()]) for config in ("sft", "rejected")
-    )
+    accepted, rejected = (columns(sets, config, "id").drop("split") for config in ("sft", "rejected"))
     both = accepted.join(rejected, on="id", how="semi").sort("id")
     yield from found(Invariant.FATE, "sft", "", both, "a candidate is both accepted and rejected")
     if facts.candidates is not None:
@@ -120,7 +113,7 @@ def references(sets: Sets, facts: Facts) -> Iterator[Violation]:
     """`Invariant.REFERENCES`."""
     categories = facts.clauses["category"].drop_nulls().unique().to_list()
     if "prompts" in sets:
-        known = pl.concat([frame.select(pl.col("id").alias("prompt_id")) for frame in sets["prompts"].values()])
+        known = columns(sets, "prompts", pl.col("id").alias("prompt_id"))
         for config, split, frame in each(sets):
             if "prompt_id" in frame.columns:
                 rows = frame.join(known, on="prompt_id", how="anti")
@@ -130,10 +123,10 @@ def references(sets: Sets, facts: Facts) -> Iterator[Violation]:
             rows = frame.filter(~pl.col("category").is_in(categories))
             yield from found(Invariant.REFERENCES, config, split, rows, "the category is not in the spec")
     if "sft" in sets and "rejected" in sets:
-        ended = pl.concat([frame.select("id") for config in ("sft", "rejected") for frame in sets[config].values()])
+        ended = pl.concat([columns(sets, config, "id") for config in ("sft", "rejected")])
         for config, split, frame in each(sets, "judgments", "preference"):
-            columns = ("candidate_id",) if config == "judgments" else ("chosen_id", "rejected_id")
-            for column in columns:
+            names = ("candidate_id",) if config == "judgments" else ("chosen_id", "rejected_id")
+            for column in names:
                 rows = frame.join(ended, left_on=column, right_on="id", how="anti")
                 detail = f"{column} is neither accepted nor rejected"
                 yield from found(Invariant.REFERENCES, config, split, rows, detail)

@@ -8,7 +8,7 @@ import polars as pl
 
 from specdistill.schemas.citations import cited_series
 from specdistill.schemas.copying import copied_series, shingles_of
-from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, each, found
+from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found
 from specdistill.schemas.leak import leak_series
 from specdistill.schemas.vocabulary import CRITERIA, JudgmentStatus
 
@@ -154,9 +154,9 @@ def abstentions(sets: Sets, facts: Facts) -> Iterator[Violation]:
 
 def _votes(sets: Sets) -> Iterator[Violation]:
     """Each scored row has at least one scored judge sample, and `reward` counts them right."""
-    if "judgments" not in sets:
+    votes = columns(sets, "judgments", "candidate_id", "status")
+    if votes.is_empty():
         return
-    votes = pl.concat([frame.select("candidate_id", "status") for frame in sets["judgments"].values()])
     counted = votes.group_by("candidate_id").agg(
         (pl.col("status") == JudgmentStatus.SCORED).sum().alias("scored"),
         (pl.col("status") == JudgmentStatus.ABSTAINED).sum().alias("abstained"),

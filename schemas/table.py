@@ -83,6 +83,16 @@ class Table:
                 "Check the types against `specdistill schema show`.",
             ) from exc
 
+    def type_problems(self, schema: pl.Schema) -> list[str]:
+        """Columns that are missing or of another type, in words. Extra columns are allowed."""
+        found = []
+        for column in self.columns:
+            if column.name not in schema:
+                found.append(f"column '{column.name}' is missing")
+            elif schema[column.name] != column.dtype:
+                found.append(f"column '{column.name}' is {schema[column.name]}, not {column.dtype}")
+        return found
+
     def problems(self, frame: pl.DataFrame, limit: int = 10) -> list[str]:
         """What does not fit, in words, at most `limit` entries; empty when the frame is valid. Extra columns are allowed."""
         found: list[str] = []
@@ -101,9 +111,7 @@ class Table:
                 wrong = series.is_not_null() & ~series.is_in(list(column.values))
                 if wrong.any():
                     rows = wrong.arg_true().head(limit).to_list()
-                    found.append(
-                        f"column '{column.name}' has values outside {list(column.values)} in rows {rows}"
-                    )
+                    found.append(f"column '{column.name}' has values outside {list(column.values)} in rows {rows}")
         if self.key and all(name in frame.columns for name in self.key):
             doubled = frame.height - frame.select(self.key).n_unique()
             if doubled:

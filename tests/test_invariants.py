@@ -189,8 +189,14 @@ FAULTS: dict[str, tuple[Invariant, str, Plant]] = {
     ),
     "unknown prompt": (Invariant.REFERENCES, "sft", lambda sets: [change(sets, "sft", 0, prompt_id="nobody")]),
     "unknown category": (Invariant.REFERENCES, "sft", lambda sets: [change(sets, "sft", 0, category="cooking")]),
-    "old schema": (Invariant.SCHEMA, "sft", lambda sets: change(sets, "sft", 0, schema_version="0.9.0") and []),
-    "null where none may be": (Invariant.SCHEMA, "sft", lambda sets: change(sets, "sft", 0, score=None) and []),
+    "old schema": (Invariant.SCHEMA, "sft", lambda sets: [change(sets, "sft", 0, schema_version="0.9.0")]),
+    "null where none may be": (Invariant.SCHEMA, "sft", lambda sets: [change(sets, "sft", 0, score=None)]),
+    "unknown reason": (Invariant.SCHEMA, "rejected", lambda sets: [change(sets, "rejected", 0, reason="mood")]),
+    "key used twice": (
+        Invariant.SCHEMA,
+        "sft",
+        lambda sets: [change(sets, "sft", 0, id=sets["sft"]["test"]["id"][0]) and sets["sft"]["test"]["id"][0]],
+    ),
 }
 
 

@@ -1,0 +1,163 @@
+"""Every number of the report and the card, as pure functions of the published sets and the manifest.
+
+Both read the same `numbers`, and a release can be measured again from its own files, so prose and data cannot drift
+apart. Shares come with 95 % Wilson intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from specdistill.cards.judge_numbers import Whole, judge, scores
+from specdistill.cards.statistics import height, read, wilson
+from specdistill.cards.text_numbers import clause_use, leaks, lengths, pairs
+from specdistill.schemas.manifest import Manifest
+from specdistill.schemas.vocabulary import CRITERIA, Arm, Outcome
+
+Sets = Mapping[str, Mapping[str, pl.DataFrame | pl.LazyFrame]]
+Numbers = dict[str, Any]
+"""JSON-able: what `report/numbers.json` holds."""
+
+
+def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
+    """Measure the sets.
+
+    Args:
+        sets: config to split to rows; configs may be missing.
+        manifest: for recipe, stages and counts.
+        clauses: the clause table.
+
+    Returns:
+        rows, categories, outcomes, reasons, scores, judge, leaks, pairs, lengths, clauses, deficits, stages, totals.
+    """
+    whole = {
+        config: pl.concat([frame.lazy() for frame in splits.values()]) for config, splits in sets.items() if splits
+    }
+    threshold = float(manifest.recipe.get("judge", {}).get("threshold", 0.0))
+    weights = manifest.recipe.get("judge", {}).get("weights", dict.fromkeys(CRITERIA, 1.0))
+    measured = {
+        "rows": {config: {split: height(frame) for split, frame in splits.items()} for config, splits in sets.items()},
+        "categories": categories(whole),
+        "outcomes": outcomes(whole),
+        "reasons": reasons(whole),
+        "scores": scores(whole, threshold),
+        "judge": judge(whole, threshold, weights),
+        "leaks": leaks(whole, clauses),
+        "pairs": pairs(whole),
+        "lengths": lengths(whole),
+        "clauses": clause_use(whole, clauses),
+        "deficits": deficits(whole, manifest),
+        **tokens(manifest),
+    }
+    result: Numbers = rounded(measured)
+    return result
+
+
+def rounded(value: Any) -> Any:
+    """Floats to six places: sums come in any order, and the same data must give the same card."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def fates(whole: Whole) -> pl.DataFrame:
+    """Every candidate: id, category, arm, prompt_id, reason (null when accepted)."""
+    columns = ["id", "category", "arm", "prompt_id", "reason"]
+    parts = [pl.LazyFrame(schema=dict.fromkeys(columns, pl.String))]
+    if "sft" in whole:
+        accepted = whole["sft"].with_columns(
+            pl.lit(Arm.SPEC.value).alias("arm"), pl.lit(None, pl.String).alias("reason")
+        )
+        parts.append(accepted.select(columns))
+    if "rejected" in whole:
+        parts.append(whole["rejected"].select(columns))
+    return read(pl.concat(parts))
+
+
+def categories(whole: Whole) -> list[dict[str, Any]]:
+    """Per category: prompts, candidates sampled with the spec, accepted, share with interval, prompts with a row."""
+    ended = fates(whole).filter(pl.col("arm") == Arm.SPEC)
+    counted = ended.group_by("category").agg(
+        pl.len().alias("candidates"),
+        pl.col("reason").is_null().sum().alias("accepted"),
+        pl.col("prompt_id").filter(pl.col("reason").is_null()).n_unique().alias("prompts_accepted"),
+    )
+    if "prompts" in whole:
+        asked = read(whole["prompts"].group_by("category").len("prompts"))
+    else:
+        asked = ended.group_by("category").agg(pl.col("prompt_id").n_unique().alias("prompts"))
+    rows = asked.join(counted, on="category", how="full", coalesce=True).fill_null(0).sort("category")
+    return [row | wilson(row["accepted"], row["candidates"]) for row in rows.iter_rows(named=True)]
+
+
+def outcomes(whole: Whole) -> list[dict[str, Any]]:
+    """Accepted rows and prompts per category and expected outcome; `unspecified` where the source states none."""
+    frames = []
+    for config, name in (("prompts", "prompts"), ("sft", "accepted")):
+        if config in whole:
+            labelled = whole[config].with_columns(pl.col("outcome_hint").fill_null(Outcome.UNSPECIFIED.value))
+            frames.append(
+                labelled.group_by("category", pl.col("outcome_hint").alias("outcome"))
+                .len("rows")
+                .with_columns(pl.lit(name).alias("kind"))
+            )
+    if not frames:
+        return []
+    table = read(pl.concat(frames)).pivot("kind", index=["category", "outcome"], values="rows").fill_null(0)
+    return table.sort("category", "outcome").to_dicts()
+
+
+def reasons(whole: Whole) -> list[dict[str, Any]]:
+    """Rejected candidates per reason and arm, most frequent first."""
+    rejected = fates(whole).drop_nulls("reason")
+    table = rejected.group_by("reason").agg(
+        pl.len().alias("rows"),
+        (pl.col("arm") == Arm.SPEC).sum().alias("spec"),
+        (pl.col("arm") == Arm.CONTRAST).sum().alias("contrast"),
+    )
+    return table.sort(["rows", "reason"], descending=[True, False]).to_dicts()
+
+
+def deficits(whole: Whole, manifest: Manifest) -> list[dict[str, Any]]:
+    """Categories with fewer accepted rows than the quota asked for: category, wanted, accepted, main_reason."""
+    wanted = (manifest.recipe.get("quota") or {}).get("per_category")
+    if not wanted:
+        return []
+    spec_arm = fates(whole).filter(pl.col("arm") == Arm.SPEC)
+    short = []
+    for row in categories(whole):
+        if row["accepted"] < wanted:
+            why = spec_arm.filter(pl.col("category") == row["category"]).drop_nulls("reason")["reason"].mode().sort()
+            short.append(
+                {
+                    "category": row["category"],
+                    "wanted": wanted,
+                    "accepted": row["accepted"],
+                    "main_reason": why[0] if len(why) else None,
+                }
+            )
+    return short
+
+
+def tokens(manifest: Manifest) -> dict[str, Any]:
+    """Calls, tokens and rates per stage from the manifest, and their totals.
+
+    The rate of the whole run is per wall second of the run; a stage's own seconds are those of its requests, which
+    overlap, so no rate is made of them.
+    """
+    stages = {name: entry.model_dump() for name, entry in manifest.stages.items()}
+    called = [entry for name, entry in manifest.stages.items() if name.startswith("calls/")]
+    totals: dict[str, Any] = {
+        name: sum(getattr(entry, name) for entry in called)
+        for name in ("calls", "failed_calls", "prompt_tokens", "completion_tokens")
+    }
+    run = manifest.stages.get("run")
+    seconds = run.seconds if run else 0.0
+    totals["seconds"] = seconds
+    totals["completion_tokens_per_second"] = totals["completion_tokens"] / seconds if seconds else None
+    return {"stages": stages, "totals": totals}

@@ -1,0 +1,84 @@
+"""The report of a run: `report/README.md`, plots, and `numbers.json`, all from the run's own files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from specdistill.cards.numbers import Numbers, numbers
+from specdistill.cards.plots import CAPTIONS, render_plots
+from specdistill.cards.text import Safe, render
+from specdistill.schemas.files import write_whole
+from specdistill.schemas.invariants import scan_frame, scan_sets
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.manifest import Manifest
+from specdistill.schemas.verify import read_manifest
+
+
+def write_report(layout: RunLayout) -> Path:
+    """Measure a finished run and write its report.
+
+    Returns:
+        `report/README.md`.
+
+    Raises:
+        RunError: the run is not finished.
+        SchemaError: a file of it cannot be read.
+        DiskError: the report cannot be written.
+    """
+    manifest = read_manifest(layout.manifest)
+    measured = measure(layout, manifest)
+    plots = render_plots(measured)
+    for name, data in plots.items():
+        write_whole(layout.report / name, data)
+    for path in layout.report.glob("*.png"):  # plots of an earlier report that has no data any more
+        if path.name not in plots:
+            path.unlink()
+    write_whole(layout.report / "numbers.json", numbers_json(measured))
+    page = layout.report / "README.md"
+    write_whole(page, report_text(measured, manifest, plots).encode())
+    return page
+
+
+def measure(layout: RunLayout, manifest: Manifest) -> Numbers:
+    """The numbers of a run.
+
+    Raises:
+        SchemaError: a file cannot be read.
+    """
+    clauses: pl.DataFrame = scan_frame(layout.clauses).collect()
+    return numbers(scan_sets(layout.datasets), manifest, clauses)
+
+
+def numbers_json(measured: Numbers) -> bytes:
+    """`numbers.json`."""
+    return (json.dumps(measured, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def report_text(measured: Numbers, manifest: Manifest, plots: Mapping[str, bytes]) -> str:
+    """`report/README.md`."""
+    return render("report.md.j2", manifest=manifest, **page_values(measured, plots, ""))
+
+
+def page_values(measured: Numbers, plots: Mapping[str, bytes], folder: str) -> dict[str, Any]:
+    """What every page is rendered with.
+
+    Args:
+        folder: where the plots lie, seen from the page: empty or ending in `/`.
+    """
+
+    def plot(name: str) -> Safe:
+        """An image with its caption as alternative text; nothing where there is no such plot."""
+        return Safe(f"![{CAPTIONS[name]}]({folder}{name}.png)" if f"{name}.png" in plots else "")
+
+    named = {split for rows in measured["rows"].values() for split in rows}
+    return {
+        "numbers": measured,
+        "plot": plot,
+        "splits": sorted(named, key=lambda split: (split != "train", split)),
+        "unused": [row["anchor"] for row in measured["clauses"] if not row["rows"]],
+    }

@@ -1,0 +1,56 @@
+"""Small statistics that every number is made with: shares with intervals, quartiles, histograms."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import polars as pl
+
+BINS = 20
+"""Bars of a histogram."""
+
+
+def read(frame: pl.LazyFrame) -> pl.DataFrame:
+    """Collect in bounded memory."""
+    return frame.collect(engine="streaming")
+
+
+def height(frame: pl.DataFrame | pl.LazyFrame) -> int:
+    """Number of rows."""
+    return int(frame.lazy().select(pl.len()).collect().item())
+
+
+def wilson(hits: int, total: int) -> dict[str, Any]:
+    """A share with its 95 % interval (Wilson, 1927).
+
+    Returns:
+        share, low, high; all None for no cases.
+    """
+    if not total:
+        return {"share": None, "low": None, "high": None}
+    z = 1.959964
+    share = hits / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return {"share": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
+
+
+def histogram(values: pl.Series, top: float = 1.0) -> list[int]:
+    """Counts in `BINS` equal bins from 0 to `top`; `top` itself falls into the last bin."""
+    bins = (values / top * BINS + 1e-9).floor().clip(0, BINS - 1).cast(pl.Int32)
+    counted = dict(bins.value_counts().iter_rows()) if len(bins) else {}
+    return [int(counted.get(number, 0)) for number in range(BINS)]
+
+
+def quartiles(values: pl.Series) -> dict[str, float | None]:
+    """mean, q25, median, q75; None for no values."""
+    if not len(values):
+        return {"mean": None, "q25": None, "median": None, "q75": None}
+    cuts = {name: values.quantile(share, "linear") for name, share in (("q25", 0.25), ("median", 0.5), ("q75", 0.75))}
+    return {"mean": float(values.mean()), **cuts}  # type: ignore[arg-type]
+
+
+def mean_of(values: pl.Series) -> float | None:
+    mean = values.drop_nulls().mean()
+    return float(mean) if isinstance(mean, int | float) else None
