@@ -92,7 +92,8 @@ def test_thinking_is_switched_on_where_only_that_works():
     tokenizer = tiny_tokenizer(CORPUS, "qwen3")
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "{{ '<|im_start|>assistant\n' }}{% endif %}",
-        "{{ '<|im_start|>assistant\n' }}{% if not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
+        "{{ '<|im_start|>assistant\n' }}"
+        "{% if not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
     )
     how = choose(tokenizer)
     assert how.kwargs == {"enable_thinking": True}

@@ -66,7 +66,8 @@ class RewardArguments:
         "score",
         choices=["score", "product"],
     )
-    format_weight: float = _arg("Weight of the heuristic format reward beside the judge's weight of 1.", 0.1)
+    heuristic: str = _arg("Reward beside the judge's: `format`, or package.module:function.", "format")
+    heuristic_weight: float = _arg("Its weight beside the judge's weight of 1; 0 leaves it out.", 0.1)
     max_judge_failures: float = _arg("Largest share of completions without a verdict before the run stops.", 0.5)
     max_answerless: float = _arg("Largest share of completions without an answer before the run stops.", 0.95)
 

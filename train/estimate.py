@@ -92,7 +92,7 @@ def estimate(trainer: Any, method: str, mean_tokens: float) -> Estimate:
     )
 
 
-def matrix_speed(device: str, half: bool, budget: float = 0.3) -> float:
+def matrix_speed(device: str, half: bool, budget: float = 0.15) -> float:
     """Measured multiply-adds x 2 per second of a 1024 x 1024 product, over at most `budget` seconds."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from specdistill.train.arguments import Arguments
@@ -29,6 +30,8 @@ def build(
     """
     import trl
 
+    # A reference model is loaded by name, which a model object does not have.
+    reference = {} if isinstance(model, str) or asked.method == "reward" else {"ref_model": copy.deepcopy(model)}
     return with_lineage(getattr(trl, _TRAINERS[asked.method]), lineage)(
         model=model,
         args=asked.training,
@@ -37,4 +40,5 @@ def build(
         processing_class=tokenizer,
         quantization_config=trl.get_quantization_config(asked.model),
         peft_config=trl.get_peft_config(asked.model),
+        **reference,
     )

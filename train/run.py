@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -72,14 +73,17 @@ def train(method: str, argv: Sequence[str], console: Console | None = None) -> d
     with _quiet():
         ready = prepare(asked)
         trainer = build(ready, asked.model.model_name_or_path)
-        found = inspect(ready, trainer)
-        _introduce(ready, found, console)
-        if not asked.data.force:
-            found.refuse()
-        forecast = estimate(trainer, method, found.mean_tokens)
-        for line in forecast.lines():
-            console.print(line)
-        return _run(ready, trainer, found, forecast.seconds, console)
+        try:
+            found = inspect(ready, trainer)
+            _introduce(ready, found, console)
+            if not asked.data.force:
+                found.refuse()
+            forecast = estimate(trainer, method, found.mean_tokens)
+            for line in forecast.lines():
+                console.print(line)
+            return _run(ready, trainer, found, forecast.seconds, console)
+        finally:
+            _stop(trainer)
 
 
 def prepare(asked: Arguments) -> Prepared:
@@ -119,12 +123,19 @@ def build(ready: Prepared, model: Any) -> Any:
     from jinja2 import TemplateError
 
     asked = ready.asked
-    if asked.method == "sft":
-        from specdistill.train.sft import build as make
-    else:
-        from specdistill.train.preference import build as make
+    parts = (asked, ready.lineage, ready.tokenizer, ready.given, ready.test, model)
     try:
-        return make(asked, ready.lineage, ready.tokenizer, ready.given, ready.test, model)
+        if asked.method == "sft":
+            from specdistill.train import sft
+
+            return sft.build(*parts)
+        if asked.method == "grpo":
+            from specdistill.train import grpo
+
+            return grpo.build(*parts, published=ready.source, spec=ready.spec, convention=ready.convention)
+        from specdistill.train import preference
+
+        return preference.build(*parts)
     except TemplateError as exc:
         raise TrainError(
             f"The chat template refuses a row: {exc}.", "Use a model whose template takes such conversations."
@@ -151,6 +162,13 @@ def inspect(ready: Prepared, trainer: Any) -> Inspection:
     )
 
 
+def _stop(trainer: Any) -> None:
+    """Let go of the judge's engine."""
+    engine = getattr(trainer, "judge_engine", None)
+    if engine is not None:
+        engine.unload()
+
+
 def dry(method: str, argv: Sequence[str]) -> tuple[Prepared, Any, Inspection]:
     """Everything up to the first step for `train inspect`, with a stand-in for the model: no weights are loaded."""
     asked = arguments.parse(method, argv)
@@ -158,7 +176,15 @@ def dry(method: str, argv: Sequence[str]) -> tuple[Prepared, Any, Inspection]:
         ready = prepare(asked)
         asked.training.model_init_kwargs = None
         asked.model.use_peft = False
-        trainer = build(ready, stand_in(ready.tokenizer, method))
+        if method == "grpo":  # no batch before there are completions, and no judge is needed to see the prompts
+            trainer: Any = SimpleNamespace(
+                train_dataset=ready.given,
+                processing_class=ready.tokenizer,
+                args=asked.training,
+                chat_template_kwargs=ready.convention.kwargs,
+            )
+        else:
+            trainer = build(ready, stand_in(ready.tokenizer, method))
         return ready, trainer, inspect(ready, trainer)
 
 
