@@ -19,7 +19,7 @@ from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.model import Clause, Spec
 from specdistill.specs.render import clause_text, render
 
-MOST_CHARS = 2000
+MOST_CHARS = 600
 """Longest prompt that is taken from a reply."""
 
 _TASK = """\
@@ -114,7 +114,12 @@ def parse_suggestions(reply: str, request: SuggestionRequest, seen: Sequence[str
     rows: list[dict[str, str | None]] = []
     dropped: list[str] = []
     for text in (storable(item).strip() for item in prompts):
-        if not text or len(text) > MOST_CHARS or _folded(text) in taken or _leaks(text, request.known):
+        if (
+            not re.search(r"[^\W\d_]", text)
+            or len(text) > MOST_CHARS
+            or _folded(text) in taken
+            or _leaks(text, request.known)
+        ):
             dropped.append(text)
             continue
         taken.add(_folded(text))

@@ -134,7 +134,7 @@ def test_a_request_shows_the_clause_and_asks_for_prompts_only() -> None:
         ('{"prompts": ["one", " two ", "ONE", "known  one"]}', SuggestionParse.OK, ["one", "two"]),
         ('Sure:\n```json\n{"prompts": ["a {b} [c]"]}\n```\nDone.', SuggestionParse.OK, ["a {b} [c]"]),
         ('["bare", "list"] and more', SuggestionParse.OK, ["bare", "list"]),
-        ('{"prompts": ["as in [SH-R1]", "under SH-S9", ""]}', SuggestionParse.EMPTY, []),
+        ('{"prompts": ["as in [SH-R1]", "under SH-S9", "", "{ 1"]}', SuggestionParse.EMPTY, []),
         ('{"prompts": []}', SuggestionParse.EMPTY, []),
         ("  ", SuggestionParse.EMPTY, []),
         ("I cannot do that.", SuggestionParse.NOT_JSON, []),

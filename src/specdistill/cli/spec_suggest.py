@@ -14,6 +14,7 @@ from specdistill.errors import DiskError, EngineError
 
 if TYPE_CHECKING:
     from specdistill.builders.engines.base import Engine
+    from specdistill.builders.engines.exchange import Completion
     from specdistill.specs.model import Spec
     from specdistill.specs.suggest import SuggestionRequest
 
@@ -59,34 +60,41 @@ def suggest(run: Path, spec: Spec, uncovered: Sequence[str], n: int) -> Suggeste
         reasons = ", ".join(f"{reason} ({number})" for reason, number in found.faults.items())
         raise EngineError(
             f"None of {len(requests)} replies of '{recipe.generator.model}' had a usable prompt: {reasons}.",
-            "Take a larger model, or write prompts for these clauses by hand.",
+            "Raise generator.max_tokens where they were truncated, take a larger model, or write prompts by hand.",
         )
     return found
 
 
-async def _ask(engine: Engine, requests: Sequence[SuggestionRequest]) -> list[str | None]:
-    """The text of each reply without its reasoning; None for a call that failed."""
-    from specdistill.builders.engines.exchange import THINK_CLOSE, Request
+async def _ask(engine: Engine, requests: Sequence[SuggestionRequest]) -> list[Completion]:
+    """One completion for each request."""
+    from specdistill.builders.engines.exchange import Request
 
-    async def one(request: SuggestionRequest) -> str | None:
+    async def one(request: SuggestionRequest) -> Completion:
         # A schema would forbid a native reasoner to think first; its JSON is found in the text.
         schema = None if engine.reasoning == "native" else request.schema
         (completion, *_) = await engine.complete(Request(list(request.messages), 1, schema))
-        return None if completion.error else completion.text.rpartition(THINK_CLOSE)[2]
+        return completion
 
     return list(await asyncio.gather(*(one(request) for request in requests)))
 
 
-def _read(requests: Sequence[SuggestionRequest], replies: Sequence[str | None], seen: Sequence[str]) -> Suggested:
+def _read(requests: Sequence[SuggestionRequest], replies: Sequence[Completion], seen: Sequence[str]) -> Suggested:
+    """The usable prompts of all replies, and why the others gave none."""
+    from specdistill.builders.engines.exchange import THINK_CLOSE
+    from specdistill.schemas.vocabulary import FinishReason
     from specdistill.specs.suggest import SuggestionParse, parse_suggestions
 
     rows: list[dict[str, str | None]] = []
     faults: Counter[str] = Counter()
     for request, reply in zip(requests, replies, strict=True):
-        if reply is None:
+        if reply.error:
             faults["call_failed"] += 1
             continue
-        found = parse_suggestions(reply, request, [*seen, *(row["prompt"] or "" for row in rows)])
+        if reply.finish_reason is FinishReason.LENGTH:
+            faults["truncated"] += 1
+            continue
+        text = reply.text.rpartition(THINK_CLOSE)[2]
+        found = parse_suggestions(text, request, [*seen, *(row["prompt"] or "" for row in rows)])
         rows += found.rows
         if found.parse is not SuggestionParse.OK:
             faults[found.parse] += 1

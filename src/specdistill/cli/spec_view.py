@@ -71,6 +71,8 @@ def show_coverage(console: Console, covered: pl.DataFrame, strays: pl.DataFrame,
 
     names = [outcome.value for outcome in OUTCOMES]
     table = Table("clause", "outcome", "rows", *names, "share of category", box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for row in covered.iter_rows(named=True):
         share = "" if row["share"] is None else f"{row['share']:.0%}"
         style = "red" if row["rows"] == 0 and row["category"] else ""
@@ -78,8 +80,11 @@ def show_coverage(console: Console, covered: pl.DataFrame, strays: pl.DataFrame,
         table.add_row(_plain(row["anchor"]), row["outcome"], *numbers, share, style=style)
     console.print(table)
     bare = uncovered(covered)
-    console.print(f"{accepted:,} accepted rows; {covered.height - bare.height} of {covered.height} clauses cited or")
-    console.print(f"not looked for; no row applies: {', '.join(bare['anchor'].to_list()) or 'none'}", soft_wrap=True)
+    looked = covered.filter(covered["category"].is_not_null()).height
+    which = f": {', '.join(bare['anchor'].to_list())}" if bare.height else ""
+    console.print(
+        f"{accepted:,} accepted rows; {bare.height} of {looked} clauses are cited by none{which}.", soft_wrap=True
+    )
     if strays.height:
         listed = Table("cited", "problem", "category of the row", "rows", box=None, pad_edge=False)
         for row in strays.head(_MOST_LISTED).iter_rows(named=True):
