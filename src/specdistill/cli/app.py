@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from specdistill.cli import build, demo, runs, spec
+from specdistill.cli import build, demo, publish, report, runs, spec, train
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.version import __version__
@@ -24,6 +24,9 @@ app.add_typer(spec.app, name="spec")
 app.command()(build.build)
 app.command()(runs.status)
 app.command()(runs.select)
+app.command()(report.report)
+app.command()(publish.publish)
+app.add_typer(train.app, name="train")
 
 
 def show_version(value: bool) -> None:

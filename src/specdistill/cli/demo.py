@@ -17,6 +17,9 @@ def demo(
     steps: int = typer.Option(12, min=1, help="Optimiser steps of the SFT run; 0 is not a run."),
 ) -> None:
     """Watch a written policy become training data, and a model start to train on it."""
+    from specdistill.train.runtime import prepare_process
+
+    prepare_process()
     began = time.monotonic()
     console = err()
     console.print(
@@ -55,7 +58,7 @@ def show_spec(console) -> None:  # type: ignore[no-untyped-def]
 
 def build_demo(recipe_file: Path, overrides: list[str], folder: Path, console):  # type: ignore[no-untyped-def]
     """Steps 2 to 4: build, report, and the tree that would be published."""
-    from specdistill.cards.tree import build_tree
+    from specdistill.cards.tree import Ask, build_tree
     from specdistill.cli.build import run_build
     from specdistill.schemas.layout import RunLayout
     from specdistill.schemas.recipe_file import load_recipe
@@ -66,7 +69,7 @@ def build_demo(recipe_file: Path, overrides: list[str], folder: Path, console): 
     console.rule(f"3/{STEPS} the report: {run / 'report' / 'README.md'}", align="left")
     release = folder / "release"
     console.rule(f"4/{STEPS} the release: {release}", align="left")
-    build_tree(RunLayout(run), release, version="0.1.0", licence="cc-by-4.0")
+    build_tree(RunLayout(run), release, Ask(version="0.1.0", languages=["en"]))
     return run, release
 
 
@@ -116,7 +119,7 @@ name your models and prompts, and
   specdistill build recipe.yaml --preview 3     look at whole exchanges first
   specdistill build recipe.yaml                 resumable at any point
   specdistill select runs/NAME --set judge.threshold=0.8
-  specdistill publish runs/NAME --to-dir release --version 1.0.0 --licence LICENCE
+  specdistill publish runs/NAME --to-dir release --version 1.0.0
   specdistill train sft --dataset release --model YOUR_MODEL""",
         soft_wrap=True,
         markup=False,
