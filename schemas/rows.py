@@ -17,9 +17,7 @@ from specdistill.schemas.vocabulary import (
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 """A conversation: list of {role, content}."""
-REASONED_MESSAGES = pl.List(
-    pl.Struct({"role": pl.String, "content": pl.String, "reasoning_content": pl.String})
-)
+REASONED_MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String, "reasoning_content": pl.String}))
 """One assistant turn with its reasoning apart: list of {role, content, reasoning_content}."""
 
 OUTCOMES = tuple(Outcome)
@@ -34,7 +32,7 @@ CLAUSES = Table(
         Column("outcome", pl.String, "What the clause asks for.", values=OUTCOMES),
         Column("title", pl.String, "Heading of the clause."),
         Column("text", pl.String, "The rule in Markdown."),
-        Column("digest", pl.String, "Content digest of outcome and text."),
+        Column("digest", pl.String, "Content digest of outcome, title, text and attributes."),
     ),
     key=("anchor",),
 )
@@ -72,9 +70,7 @@ CANDIDATES = Table(
         ),
         Column("sample_index", pl.Int32, "0-based index among the samples of this prompt and arm."),
         Column("model", pl.String, "Generator model."),
-        Column(
-            "generator_digest", pl.String, "Digest of model, sampling, reasoning mode and template version."
-        ),
+        Column("generator_digest", pl.String, "Digest of model, sampling, reasoning mode and template version."),
         Column(
             "spec_digest",
             pl.String,
@@ -108,10 +104,7 @@ JUDGMENTS = Table(
         Column("sample_index", pl.Int32, "0-based index among the k samples."),
         Column("status", pl.String, "`scored`, `abstained` or `failed`.", values=tuple(JudgmentStatus)),
         Column("abstain_reason", pl.String, "Why there is no verdict.", True, tuple(AbstainReason)),
-        *(
-            Column(name, pl.Float64, f"Score for {name}, 0 to 1; null unless scored.", True)
-            for name in CRITERIA
-        ),
+        *(Column(name, pl.Float64, f"Score for {name}, 0 to 1; null unless scored.", True) for name in CRITERIA),
         Column("justification", pl.String, "The judge's short reason.", nullable=True),
         Column("raw", pl.String, "The judge's text as it came.", nullable=True),
         Column("error", pl.String, "Why the call failed, where status is `failed`.", nullable=True),

@@ -85,13 +85,16 @@ def render(
     if pulled:
         parts.append(("cross-referenced clauses", _appendix(spec, pulled)))
     text = "\n\n".join(part for _, part in parts) + "\n"
+    full = own | {clause.anchor for clause in pulled}
+    shown = tuple(anchor for anchor in spec.anchors if anchor in full)
+    mentioned = [anchor for anchor in cited(text, spec.by_anchor) if anchor in spec.by_anchor]
     tokens = count(text) if count else None
     rendered = Rendered(
         text=text,
         digest=digest(text),
         categories=tuple(category.id for category in chosen),
-        anchors=tuple(anchor for anchor in cited(text, spec.by_anchor) if anchor in spec.by_anchor),
-        shown=tuple(a for a in spec.anchors if a in own or a in {clause.anchor for clause in pulled}),
+        anchors=tuple(dict.fromkeys([*mentioned, *shown])),
+        shown=shown,
         parts=tuple(parts),
         tokens=tokens,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -308,3 +310,11 @@ def test_versions_from_git_runs_and_releases(tmp_path: Path, monkeypatch: pytest
         open_version("--output=x:policy")
     with pytest.raises(SpecError, match="There is no spec 'nothing'"):
         open_version("nothing")
+
+
+def test_a_release_on_a_hub_that_does_not_answer_is_an_error_not_a_cached_policy() -> None:
+    code = "from specdistill.specs.versions import open_version; open_version('hub:org/name@v1.0.0')"
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "SpecError: The spec of 'hub:org/name@v1.0.0' cannot be fetched" in done.stderr

@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from spec_strategies import specs
 
 from specdistill.errors import SpecError
 from specdistill.specs.layout import write_spec
@@ -148,6 +150,18 @@ def test_every_clause_of_a_category_is_shown_once_in_full() -> None:
                 assert text.count(clause.text) == 1
             for other in spec.categories:
                 assert other.summary in text
+
+
+@given(specs())
+@settings(max_examples=30, deadline=None)
+def test_every_clause_of_any_category_is_shown_under_its_anchor(spec: Spec) -> None:
+    for category in spec.categories:
+        rendered = render(spec, category.id)
+        assert {clause.anchor for clause in (*spec.style_clauses, *category.clauses)} <= set(rendered.shown)
+        assert set(rendered.shown) <= set(rendered.anchors) <= set(spec.anchors)
+        for clause in (*spec.style_clauses, *category.clauses):
+            assert f"[{clause.anchor}]" in rendered.text
+            assert clause.text in rendered.text
 
 
 def test_the_text_does_not_depend_on_where_the_policy_lies(tmp_path: Path) -> None:
