@@ -83,7 +83,7 @@ def _near(where: pl.DataFrame) -> Iterator[Violation]:
                 texts.filter(pl.col("split") == split).select(pl.col("prompt_id").alias("id"), "text")
                 for split in (name, other)
             ]
-            near = near_duplicates(*sides).filter(pl.col("left") != pl.col("right"))
+            near = near_duplicates(sides[0], sides[1]).filter(pl.col("left") != pl.col("right"))
             if near.height:
                 ids = [key for pair in near.select("left", "right").iter_rows() for key in pair]
                 detail = f"prompts of {name} and {other} are near-duplicates (similarity {NEAR} or more)"

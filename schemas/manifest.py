@@ -60,10 +60,23 @@ class StageEntry(Loose):
 
 
 class Release(Loose):
-    """Set when the manifest is part of a release."""
+    """Set when the manifest is part of a release: what the card says beside what the files themselves show."""
 
     version: str
     repo: str | None = None
+    licence: str | None = None
+    """SPDX id of the whole set, or `other`."""
+    licence_link: str | None = None
+    """Where the text of an `other` licence is."""
+    title: str | None = None
+    languages: list[str] = Field(default_factory=list)
+    """ISO 639-1 codes; empty where nobody stated one."""
+    authors: list[str] = Field(default_factory=list)
+    gated: bool = False
+    previous: str | None = None
+    """Version of the release before this one, in the same repository."""
+    changes: list[str] = Field(default_factory=list)
+    """Differences from `previous`, one sentence each."""
 
 
 class Manifest(Loose):
