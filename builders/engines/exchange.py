@@ -94,3 +94,9 @@ def failure(error: str, request: Request) -> list[Completion]:
     """One failed completion for each sample asked for."""
     failed = Completion("", None, FinishReason.ERROR, None, None, error=error)
     return [failed] * request.samples
+
+
+def first_line(exc: BaseException) -> str:
+    """The first line of an error, with its kind where the message alone says little."""
+    text = (str(exc).strip().splitlines() or [""])[0][:300]
+    return text if " " in text else f"{type(exc).__name__} {text}".strip()

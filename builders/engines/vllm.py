@@ -26,12 +26,12 @@ from specdistill.builders.engines.exchange import (
     Request,
     Sampling,
     failure,
+    first_line,
 )
 from specdistill.builders.engines.vllm_process import (
     GRACE,
     cancel_all,
     environment,
-    first_line,
     join,
     new_engine,
 )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from specdistill.builders.engines.embedded import resolve_model
+from specdistill.builders.engines.exchange import first_line
 from specdistill.errors import EngineError
 
 if TYPE_CHECKING:
@@ -99,12 +100,6 @@ def _cores() -> int:
 
 
 def firstfirst_line(exc: BaseException) -> str:
-    """The first line of an error, with its kind where the message alone says little."""
-    text = (str(exc).strip().splitlines() or [""])[0][:300]
-    return text if " " in text else f"{type(exc).__name__} {text}".strip()
-
-
-def first_line(exc: BaseException) -> str:
     """The first line of an error, with its kind where the message alone says little."""
     text = (str(exc).strip().splitlines() or [""])[0][:300]
     return text if " " in text else f"{type(exc).__name__} {text}".strip()
