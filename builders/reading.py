@@ -123,7 +123,8 @@ def _prompted(text: str, cut: bool) -> Reading:
 def _guided(text: str, cut: bool, longest_answer: int | None) -> Reading:
     fenced = _FENCE.fullmatch(text)
     try:
-        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_object)
+        # Not strict: grammars of bounded strings let raw tabs and the like through, which do no harm.
+        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_object, strict=False)
     except (ValueError, RecursionError) as exc:
         if cut:
             return Reading(ParseOutcome.TRUNCATED, detail=_CUT)

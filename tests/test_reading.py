@@ -68,6 +68,7 @@ GUIDED = [
     ('{"reasoning": "why", "answer": "a", "more": 1}', STOP, MALFORMED, None, None),
     ('{"reasoning": "why", "answer": "a", "answer": "b"}', STOP, MALFORMED, None, None),
     ('{"reasoning": "why", "answer": 3}', STOP, MALFORMED, None, None),
+    ('{"reasoning": "why\tnot", "answer": "a\tb"}', STOP, OK, "why\tnot", "a\tb"),
     ('["reasoning", "answer"]', STOP, MALFORMED, None, None),
     ('{"reasoning": "why", "answer": "a</think>b"}', STOP, MALFORMED, None, None),
     ('{"reasoning": "why", "answer": "\\ud800"}', STOP, MALFORMED, None, None),
@@ -131,9 +132,7 @@ PIECES = st.sampled_from(TAGS + REST)
 TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 
 
-@given(
-    text=TEXTS, mode=st.sampled_from(["native", "prompted", "guided"]), finish=st.sampled_from(FinishReason)
-)
+@given(text=TEXTS, mode=st.sampled_from(["native", "prompted", "guided"]), finish=st.sampled_from(FinishReason))
 @example(text="</think>", mode="native", finish=STOP)
 def test_never_raises_and_an_answer_never_has_a_tag(text, mode, finish):
     reading = read_reasoned(text, mode, finish)
@@ -150,9 +149,7 @@ def test_never_raises_and_an_answer_never_has_a_tag(text, mode, finish):
         assert reading.detail
 
 
-PLAIN = st.text(st.characters(exclude_characters="<[", exclude_categories=["Cs"]), min_size=1).filter(
-    str.strip
-)
+PLAIN = st.text(st.characters(exclude_characters="<[", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
 @given(reasoning=PLAIN, answer=PLAIN)
@@ -163,6 +160,4 @@ def test_what_was_written_is_read_back(reasoning, answer):
         "prompted": f"<reasoning>{reasoning}</reasoning><answer>{answer}</answer>",
         "guided": json.dumps({"reasoning": reasoning, "answer": answer}),
     }
-    assert {mode: read_reasoned(text, mode, STOP) for mode, text in written.items()} == dict.fromkeys(
-        written, expected
-    )
+    assert {mode: read_reasoned(text, mode, STOP) for mode, text in written.items()} == dict.fromkeys(written, expected)

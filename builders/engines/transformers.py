@@ -12,6 +12,7 @@ import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -105,7 +106,7 @@ class TransformersBackend(Backend):
                 model: Any = AutoModelForCausalLM.from_pretrained(folder, **{"dtype": "bfloat16"} | self._options)
                 tokenizer = AutoTokenizer.from_pretrained(folder)
             self._model = model.to(device).eval()
-        except (OSError, ValueError, TypeError, RuntimeError) as exc:
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as exc:
             raise EngineError(
                 f"transformers cannot load '{self._name}': {first_line(exc)}",
                 "Check the model's name, that it can be downloaded, and `options`.",
@@ -146,6 +147,8 @@ class TransformersBackend(Backend):
             return failure(found, request)
         try:
             grammar = await asyncio.to_thread(self._grammar, request.schema)
+        except EngineError:
+            raise
         except (RuntimeError, ValueError) as exc:
             return failure(f"the schema cannot be used: {first_line(exc)}", request)
         job = _Job(request, sampling, rendered, grammar, Future())
@@ -241,7 +244,7 @@ class TransformersBackend(Backend):
                         temperature=job.sampling.temperature,
                         top_p=job.sampling.top_p,
                         top_k=(job.sampling.options.get("sampling") or {}).get("top_k", 0),
-                        seed=job.sampling.seed_of(job.request, sample),
+                        seed=_seed(job.rendered.ids, job.sampling.seed_of(job.request, sample)),
                         matcher=_matcher(job.grammar),
                     )
                 )
@@ -260,6 +263,12 @@ class TransformersBackend(Backend):
             text = THINK_OPEN + text
         finish = FinishReason.LENGTH if len(tokens) >= limit else FinishReason.STOP
         return Completion(text, None, finish, len(job.rendered.ids), len(tokens))
+
+
+def _seed(prompt: list[int], seed: int) -> int:
+    """A row's seed, of its prompt too: with one seed for all prompts, like prompts would draw like answers."""
+    content = repr((seed, prompt)).encode()
+    return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
 
 
 def _options(job: _Job) -> dict[str, Any]:
