@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import subprocess
 import sys
+from copy import copy, deepcopy
 
 import pytest
 
@@ -115,6 +116,20 @@ def test_an_engine_gives_each_request_its_own_sampling():
     for engine in engines:
         engine.unload()
     assert log == ["start m", "close m"]
+
+
+def test_copies_are_unloaded():
+    log: list[str] = []
+    engine = FakeEngine(model="m", options={"log": log})
+    engine.load()
+    for copied in (engine.model_copy(update={"model": "n"}), deepcopy(engine), copy(engine)):
+        with pytest.raises(EngineError, match="not loaded"):
+            _ = copied.backend
+    other = engine.model_copy(update={"model": "n"})
+    other.load()
+    assert log == ["start m", "start n"]
+    engine.unload()
+    other.unload()
 
 
 def test_distilabels_way_in():

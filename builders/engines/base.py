@@ -14,7 +14,8 @@ import warnings
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from copy import deepcopy
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -207,8 +208,25 @@ class Engine(AsyncLLM):
         own."""
         state = super().__getstate__()
         private = dict(state.get("__pydantic_private__") or {})
-        private |= {"_shared": None, "_windows": {}, "_event_loop": None, "_new_event_loop": False}
-        return state | {"__pydantic_private__": private}
+        return state | {"__pydantic_private__": private | _unloaded()}
+
+    def __copy__(self) -> Self:
+        """An unloaded engine with the same fields: changed fields may need another backend."""
+        copied = super().__copy__()
+        for name, value in _unloaded().items():
+            setattr(copied, name, value)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """As `__copy__`, with copies of the fields."""
+        copied = self.__copy__()
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        return copied
+
+
+def _unloaded() -> dict[str, Any]:
+    """The private state of an engine that was never loaded."""
+    return {"_shared": None, "_windows": {}, "_event_loop": None, "_new_event_loop": False}
 
 
 def _frozen(value: Any) -> Any:

@@ -59,12 +59,29 @@ async def cancel_all() -> None:
 
 
 async def new_engine(model: str, options: dict[str, Any]) -> AsyncLLM:
-    """A started engine on the running loop."""
+    """A started engine on the running loop.
+
+    Raises:
+        EngineError: vLLM has no such option.
+    """
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    try:
+        configured = AsyncEngineArgs(**engine_arguments(resolve_model(model), options))
+    except TypeError as exc:
+        raise EngineError(
+            f"vLLM takes no such option: {first_line(exc)}", "Correct `options` of the engine.", key="options"
+        ) from exc
+    return AsyncLLM.from_engine_args(configured)
+
+
+def engine_arguments(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's engine arguments: our defaults for this machine, and the user's options over them."""
+    from vllm.platforms import current_platform
+
     arguments: dict[str, Any] = {
+        "model": model,
         "disable_log_stats": True,
         "enable_prefix_caching": True,
         "use_tqdm_on_load": False,
@@ -75,13 +92,7 @@ async def new_engine(model: str, options: dict[str, Any]) -> AsyncLLM:
         arguments |= {"dtype": "bfloat16", "enforce_eager": True}
         if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             arguments["kv_cache_memory_bytes"] = _cpu_kv_cache()
-    try:
-        configured = AsyncEngineArgs(**arguments | {"model": resolve_model(model)} | options)
-    except TypeError as exc:
-        raise EngineError(
-            f"vLLM takes no such option: {first_line(exc)}", "Correct `options` of the engine.", key="options"
-        ) from exc
-    return AsyncLLM.from_engine_args(configured)
+    return arguments | options
 
 
 def _cpu_kv_cache() -> int:
