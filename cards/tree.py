@@ -48,6 +48,7 @@ class Ask:
         languages: ISO 639-1 codes of the texts.
         authors: for the citation.
         gated: whether readers must ask for access.
+        scan: findings of the scan by kind, as accepted; None where it was not run.
     """
 
     version: str
@@ -58,6 +59,7 @@ class Ask:
     languages: Sequence[str] = ()
     authors: Sequence[str] = ()
     gated: bool = False
+    scan: Mapping[str, int] | None = None
 
 
 def build_tree(
@@ -129,6 +131,7 @@ def release_of(ask: Ask, layout: RunLayout, previous: Manifest | None) -> Releas
         languages=list(ask.languages),
         authors=list(ask.authors),
         gated=ask.gated,
+        scan=dict(ask.scan) if ask.scan is not None else None,
         previous=previous.release.version if previous and previous.release else None,
         changes=changes(previous, manifest) if previous else [],
     )

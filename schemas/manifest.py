@@ -75,6 +75,8 @@ class Release(Loose):
     gated: bool = False
     previous: str | None = None
     """Version of the release before this one, in the same repository."""
+    scan: dict[str, int] | None = None
+    """Findings of the scan for secrets and personal data that were accepted, by kind; None where it was not run."""
     changes: list[str] = Field(default_factory=list)
     """Differences from `previous`, one sentence each."""
 

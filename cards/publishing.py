@@ -1,0 +1,151 @@
+"""From a run to a release: scan, tree, hub. What `specdistill publish` calls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from specdistill.cards.release import Outcome, Target, release
+from specdistill.cards.remote import Remote
+from specdistill.cards.scan import Find, counts, refuse_finds, scan
+from specdistill.cards.tree import Ask, build_tree, release_of, target_is_free
+from specdistill.errors import MissingExtra, UsageError
+from specdistill.schemas.invariants import scan_sets
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.manifest import Manifest
+
+WORK = ".release-"
+"""Folders in a run where trees are put together; they belong to the process whose number they carry."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` did.
+
+    Attributes:
+        manifest: of the tree; None where nothing was built.
+        folder: the tree, if it was kept.
+        outcome: what the hub holds now; None without a hub.
+        findings: of the scan; None where it was not run.
+    """
+
+    manifest: Manifest | None
+    folder: Path | None
+    outcome: Outcome | None
+    findings: list[Find] | None
+
+
+def publish_run(
+    layout: RunLayout,
+    ask: Ask,
+    *,
+    to_dir: Path | None = None,
+    target: Target | None = None,
+    endpoint: str | None = None,
+    dry_run: bool = False,
+    scanned: bool = True,
+    accept_findings: bool = False,
+    say: Say = lambda text: None,
+) -> Published:
+    """Make a release of a run.
+
+    Args:
+        ask: the release; `ask.repo` names the dataset on the hub.
+        to_dir: keep the tree there.
+        target: how it goes to the hub; None for a folder only.
+        endpoint: the hub, when not the environment's.
+        scanned: look for secrets and personal data; without it the card says so.
+        accept_findings: release although the scan found something.
+
+    Raises:
+        UsageError, RunError, InvariantError, PublishError, DiskError, MissingExtra: see `build_tree` and `release`.
+    """
+    release_of(ask, layout, None)
+    if to_dir is not None:
+        target_is_free(to_dir)
+    if target is None and to_dir is None:
+        raise UsageError("There is nowhere to publish to.", "Give --repo org/name, --to-dir FOLDER, or both.")
+    findings = look(layout, scanned=scanned, needed=target is not None, say=say)
+    if findings is not None:
+        ask = replace(ask, scan=counts(findings))
+        if target is not None and not accept_findings and not dry_run:
+            refuse_finds(findings)
+    if target is None or ask.repo is None:
+        assert to_dir is not None
+        say("Checking the sets and writing the tree.")
+        return Published(build_tree(layout, to_dir, ask), to_dir, None, findings)
+
+    with workplace(layout) as place:
+        built: dict[str | None, Manifest] = {}
+
+        def build(before: Manifest | None) -> Path:
+            """The tree after a given release; made once for each."""
+            name = before.release.version if before and before.release else None
+            folder = place / (name or "first")
+            if name not in built:
+                say("Checking the sets and writing the tree.")
+                built[name] = build_tree(layout, folder, ask, previous=before)
+            return folder
+
+        outcome = release(Remote(ask.repo, endpoint), target, build, dry_run=dry_run, say=say)
+        made = built.get(outcome.plan.previous)
+        if to_dir is not None and made is not None:
+            keep(place / (outcome.plan.previous or "first"), to_dir)
+        return Published(made, to_dir, outcome, findings)
+
+
+def look(layout: RunLayout, *, scanned: bool, needed: bool, say: Say) -> list[Find] | None:
+    """Run the scan; None where it is switched off, or not installed and nothing leaves the machine."""
+    if not scanned:
+        return None
+    say("Looking for secrets and personal data.")
+    try:
+        return scan(scan_sets(layout.datasets))
+    except MissingExtra:
+        if needed:
+            raise
+        say("The scan for secrets and personal data was left out: its packages are not installed.")
+        return None
+
+
+@contextmanager
+def workplace(layout: RunLayout) -> Iterator[Path]:
+    """A folder in the run for trees on their way, gone afterwards; leavings of killed publishers go too."""
+    for old in layout.root.glob(f"{WORK}*"):
+        owner = old.name.removeprefix(WORK).partition("-")[0]
+        if not (owner.isdigit() and alive(int(owner))):
+            shutil.rmtree(old, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{WORK}{os.getpid()}-", dir=layout.root))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def keep(tree: Path, to_dir: Path) -> None:
+    """Move a finished tree to where it was asked for."""
+    from specdistill.cards.tree import swap
+
+    if to_dir.parent.stat().st_dev == tree.stat().st_dev:
+        swap(tree, to_dir)
+        return
+    beside = to_dir.with_name(f".{to_dir.name}.{os.getpid()}.building")
+    shutil.copytree(tree, beside)
+    swap(beside, to_dir)
