@@ -28,7 +28,7 @@ from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.layout import write_spec
-from specdistill.specs.loader import load_spec, seed_files
+from specdistill.specs.loader import libraries, load_spec, seed_files
 
 Row = dict[str, Any]
 
@@ -78,6 +78,7 @@ def build(recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = 
     with locked(layout):
         for path in heal(layout):
             observer.note(f"A damaged part was set aside as {path}; its rows come back from the ledger.")
+        recipe = resolved(recipe, base)
         contexts = prepare(recipe, layout, base, observer)
         ledger = Ledger(layout.ledger)
         ended = "failed"
@@ -94,13 +95,17 @@ def build(recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = 
 
 def prepare(recipe: Recipe, layout: RunLayout, base: Path, observer: Observer) -> SpecContexts:
     """Write what the run is made from: spec, prompts, recipe. Nothing is written before all of it is valid."""
-    source = spec_source(recipe.spec, base)
-    spec = load_spec(source)
+    spec = load_spec(resolved(recipe, base).spec)
     prompts = read_prompts(recipe, [category.id for category in spec.categories], base, seed_files(spec))
     if prompts.is_empty():
         raise RunError("The recipe's sources hold no prompts.", "Check `prompts:` in the recipe.")
-    contexts = SpecContexts(spec)
-    for category in sorted(set(prompts["category"].to_list())):
+    contexts = SpecContexts(
+        spec, examples=recipe.context.examples, budget=recipe.context.budget, count=token_counter(recipe)
+    )
+    labels = sorted(set(prompts["category"].to_list()))
+    for label in labels:
+        contexts.rendered(label)  # refuses what is over the budget before anything is written
+    for category in labels:
         write_whole(layout.rendered / f"{category}.md", contexts.text(category).encode())
     layout.manifest.unlink(missing_ok=True)
     write_spec(spec, layout.spec)
@@ -112,11 +117,28 @@ def prepare(recipe: Recipe, layout: RunLayout, base: Path, observer: Observer) -
     return contexts
 
 
-def spec_source(spec: str, base: Path) -> str | Path:
-    """A packaged library by name, else a path relative to the recipe."""
-    from specdistill.specs.loader import libraries
+def resolved(recipe: Recipe, base: Path) -> Recipe:
+    """The recipe with absolute paths, as it is kept in the run: it can be read from anywhere."""
+    spec = recipe.spec if recipe.spec in libraries() else str((base / recipe.spec).absolute())
+    prompts = [
+        source.model_copy(update={"path": (base / source.path).absolute()}) if source.path else source
+        for source in recipe.prompts
+    ]
+    return recipe.model_copy(update={"spec": spec, "prompts": prompts})
 
-    return spec if spec in libraries() else base / spec
+
+def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
+    """Counts with the generator's tokenizer; None where no budget asks for it.
+
+    Raises:
+        SpecError: there is no such tokenizer.
+    """
+    if recipe.context.budget is None:
+        return None
+    from specdistill.builders.engines.embedded import resolve_model
+    from specdistill.specs.tokens import tokenizer_counter
+
+    return tokenizer_counter(recipe.context.tokenizer or resolve_model(recipe.generator.model)).count
 
 
 def passing_ids(rows: Rows, recipe: Recipe) -> set[str]:
@@ -161,8 +183,10 @@ def walk_stage(
     generator = pool.engine(recipe.generator)
     judge = pool.engine(recipe.judge) if judging else None
     pipeline = build_pipeline(recipe, layout, generator, judge, lambda: todo.generate)
-    candidates = PartWriter(layout.candidates, CANDIDATES)
-    judgments = PartWriter(layout.judgments, JUDGMENTS)
+    # Rows that come back from the ledger because a part was lost must not double what other parts still hold.
+    rows = read_rows(layout, recipe)
+    candidates = PartWriter(layout.candidates, CANDIDATES, finished_ids(rows.candidates, "candidate_id"))
+    judgments = PartWriter(layout.judgments, JUDGMENTS, finished_ids(rows.judgments, "judgment_id"))
     tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
     tables |= dict.fromkeys(JUDGE_OF.values(), (judgments, "judgments"))
 
@@ -178,6 +202,11 @@ def walk_stage(
     finally:
         candidates.flush()
         judgments.flush()
+
+
+def finished_ids(frame: pl.DataFrame, key: str) -> set[str]:
+    """Keys of the rows whose call did not fail."""
+    return set(frame.filter(pl.col("error").is_null())[key].to_list())
 
 
 def two_offline_models(recipe: Recipe) -> bool:

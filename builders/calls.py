@@ -23,8 +23,9 @@ class Caller:
     State: whether the engine is loaded. The first call that the ledger cannot answer loads it.
     """
 
-    def __init__(self, stage: str, engine: Engine, ledger: Ledger) -> None:
-        self.stage, self.engine, self.ledger = stage, engine, ledger
+    def __init__(self, stage: str, engine: Engine, ledger: Ledger, window: asyncio.Semaphore) -> None:
+        """`window` bounds the requests in flight of all callers of the engine."""
+        self.stage, self.engine, self.ledger, self.window = stage, engine, ledger, window
         self.identity = [engine.model_name, engine.sampling]
         self._loading = asyncio.Lock()
         self._loaded = False
@@ -61,10 +62,11 @@ class Caller:
     ) -> dict[int, Completion]:
         """One request for the given samples; what came back, journalled."""
         await self.load()
-        self.ledger.mark_sent([keys[index] for index in indexes])
-        started = time.monotonic()
-        completions = await self.engine.complete(Request(messages, len(indexes), schema, seed=indexes[0]))
-        seconds = time.monotonic() - started
+        async with self.window:
+            self.ledger.mark_sent([keys[index] for index in indexes])
+            started = time.monotonic()
+            completions = await self.engine.complete(Request(messages, len(indexes), schema, seed=indexes[0]))
+            seconds = time.monotonic() - started
         came = dict(zip(indexes, completions, strict=False))
         for position, (index, completion) in enumerate(came.items()):
             # The request is one: its prompt tokens and its time are counted with its first sample only.

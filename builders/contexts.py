@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 
 from specdistill.specs.loader import load_spec
 from specdistill.specs.model import Spec
 from specdistill.specs.render import Rendered, render
 
+UNION = "+"
+"""A prompt may belong to several categories: `violence+self-harm` is shown the union of both."""
+
+
+def categories_of(label: str) -> list[str]:
+    """The categories a prompt's label names."""
+    return label.split(UNION)
+
 
 class SpecContexts:
     """Rendered spec(category) of one spec.
 
     State: the loaded spec and the texts rendered so far. Rows carry category and digest, never the text.
+
+    Args:
+        examples: whether worked examples are shown.
+        budget: most tokens of a rendered text; needs `count`.
+        count: tokens of a text.
     """
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        examples: bool = False,
+        budget: int | None = None,
+        count: Callable[[str], int] | None = None,
+    ) -> None:
+        self.spec, self.examples, self.budget, self.count = spec, examples, budget, count
         self._rendered: dict[str, Rendered] = {}
 
     @classmethod
-    def load(cls, source: str | Path) -> SpecContexts:
+    def load(cls, source: str | Path, *, examples: bool = False) -> SpecContexts:
         """From a library name, folder or Markdown file."""
-        return cls(load_spec(source))
+        return cls(load_spec(source), examples=examples)
 
-    def rendered(self, category: str) -> Rendered:
+    def rendered(self, label: str) -> Rendered:
         """The rendered text, its digest and the anchors in it.
 
+        Args:
+            label: a category, or several joined by `+`.
+
         Raises:
-            SpecError: the spec has no such category.
+            SpecError: the spec has no such category, or the text is over the budget (the error names what to cut).
         """
-        if category not in self._rendered:
-            self._rendered[category] = render(self.spec, category)
-        return self._rendered[category]
+        if label not in self._rendered:
+            self._rendered[label] = render(
+                self.spec, categories_of(label), examples=self.examples, budget=self.budget, count=self.count
+            )
+        return self._rendered[label]
 
-    def text(self, category: str) -> str:
+    def text(self, label: str) -> str:
         """What the models are shown."""
-        return self.rendered(category).text
+        return self.rendered(label).text
 
-    def digest(self, category: str) -> str:
+    def digest(self, label: str) -> str:
         """Digest of what the models are shown."""
-        return self.rendered(category).digest
+        return self.rendered(label).digest
 
-    def example_anchor(self, category: str) -> str:
+    def example_anchor(self, label: str) -> str:
         """An anchor of the category, to show the citation form."""
-        clauses = self.spec.category(category).clauses
-        return clauses[0].anchor if clauses else sorted(self.rendered(category).anchors)[0]
-
-
-@lru_cache(maxsize=8)
-def contexts_at(folder: str) -> SpecContexts:
-    """Contexts of a spec on disk; steps of one process share them."""
-    return SpecContexts.load(folder)
+        clauses = self.spec.category(categories_of(label)[0]).clauses
+        return clauses[0].anchor if clauses else sorted(self.rendered(label).anchors)[0]

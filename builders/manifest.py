@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from specdistill import __version__
+from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.ledger import session_seconds, stage_totals
 from specdistill.builders.parts import write_whole
 from specdistill.builders.tasks import generator_digest, judge_digest, sampling_of
@@ -18,8 +19,6 @@ from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import CONFIGS
-from specdistill.specs.loader import load_spec
-from specdistill.specs.render import render
 
 PACKAGES = (
     "datasets",
@@ -46,7 +45,7 @@ def write_manifest(layout: RunLayout, recipe: Recipe, counts: dict[str, dict[str
         specdistill=__version__,
         schemas={config: TABLES[config].version for config in CONFIGS},
         recipe=recipe.model_dump(mode="json"),
-        spec=spec_entry(layout),
+        spec=spec_entry(layout, recipe),
         models=model_entries(recipe),
         stages=stage_entries(layout),
         counts=counts,
@@ -60,9 +59,10 @@ def write_manifest(layout: RunLayout, recipe: Recipe, counts: dict[str, dict[str
     return manifest
 
 
-def spec_entry(layout: RunLayout) -> SpecEntry:
+def spec_entry(layout: RunLayout, recipe: Recipe) -> SpecEntry:
     """The spec as used."""
-    spec = load_spec(layout.spec)
+    contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
+    spec = contexts.spec
     shown = sorted(path.stem for path in layout.rendered.glob("*.md"))
     return SpecEntry(
         id=spec.id,
@@ -70,7 +70,7 @@ def spec_entry(layout: RunLayout) -> SpecEntry:
         version=spec.version,
         licence=spec.licence,
         digest=spec.digest,
-        rendered={category: render(spec, category).digest for category in shown},
+        rendered={label: contexts.digest(label) for label in shown},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -141,16 +141,22 @@ class PartWriter:
     """Collects rows of one table and writes them as parts.
 
     State: the rows not yet written.
+
+    Args:
+        known: keys (the table's first key column) that stored parts already hold; such rows are not written again.
     """
 
-    def __init__(self, folder: Path, table: Table, flush_rows: int = FLUSH_ROWS) -> None:
-        self.folder, self.table, self.flush_rows = folder, table, flush_rows
+    def __init__(
+        self, folder: Path, table: Table, known: Collection[str] = (), flush_rows: int = FLUSH_ROWS
+    ) -> None:
+        self.folder, self.table, self.known, self.flush_rows = folder, table, known, flush_rows
         self.rows: list[dict[str, Any]] = []
         self.written = 0
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take rows; write a part when enough have come together."""
-        self.rows.extend(rows)
+        key = self.table.key[0]
+        self.rows.extend(row for row in rows if row[key] not in self.known)
         if len(self.rows) >= self.flush_rows:
             self.flush()
 

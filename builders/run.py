@@ -143,7 +143,7 @@ def read_rows(layout: RunLayout, recipe: Recipe) -> Rows:
     prompts = read_parts(layout.prompts, PROMPTS)
     clauses = pl.read_parquet(layout.clauses) if layout.clauses.exists() else CLAUSES.empty()
     candidates, judgments = read_parts(layout.candidates, CANDIDATES), read_parts(layout.judgments, JUDGMENTS)
-    contexts = SpecContexts.load(layout.spec)
+    contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
     categories = prompts["category"].unique().sort().to_list()
     shown = pl.DataFrame(
         {"category": categories, "shown": [contexts.digest(category) for category in categories]},

@@ -108,17 +108,18 @@ async def walk(
         EngineUnreachable: an engine does not answer at all.
     """
     nodes = build_nodes(pipeline)
-    engines = {id(node.step.llm): node.step.llm for node in nodes.values() if isinstance(node.step, SampledTask)}
+    models = [node.step.llm for node in nodes.values() if isinstance(node.step, SampledTask)]
+    engines = {id(model): model for model in models if isinstance(model, Engine)}
+    windows = {key: asyncio.Semaphore(engine.concurrency) for key, engine in engines.items()}
     try:
         async with asyncio.TaskGroup() as group:
             for name, node in nodes.items():
                 early = (inject or {}).get(name, ())
-                group.create_task(run_node(name, node, ledger, hooks, early), name=name)
-    except* EngineError as failures:
-        raise first_of(failures) from None
-    except* asyncio.CancelledError:
-        raise
-    except* Exception as failures:
+                caller = None
+                if id(getattr(node.step, "llm", None)) in windows:
+                    caller = Caller(name, node.step.llm, ledger, windows[id(node.step.llm)])
+                group.create_task(run_node(name, node, caller, hooks, early), name=name)
+    except BaseExceptionGroup as failures:
         raise first_of(failures) from None
     finally:
         for engine in engines.values():  # steps may share one, so none of them unloads it
@@ -157,8 +158,8 @@ def build_nodes(pipeline: Pipeline) -> dict[str, Node]:
     return nodes
 
 
-async def run_node(name: str, node: Node, ledger: Ledger, hooks: Hooks, early: Iterable[Row]) -> None:
-    """One step from its first row to its last."""
+async def run_node(name: str, node: Node, caller: Caller | None, hooks: Hooks, early: Iterable[Row]) -> None:
+    """One step from its first row to its last; `caller` is there for a task with one of our engines."""
 
     async def out(rows: list[Row]) -> None:
         if rows:
@@ -168,9 +169,9 @@ async def run_node(name: str, node: Node, ledger: Ledger, hooks: Hooks, early: I
             await node.give(rows)
 
     step = node.step
-    if isinstance(step, SampledTask) and isinstance(step.llm, Engine):
+    if caller is not None:
         # Its engine is loaded by the first call that the ledger cannot answer: a finished run starts no engine.
-        await sample(name, step, node, ledger, early, out)
+        await sample(name, step, node, caller, early, out)
     else:
         step.load()
         try:
@@ -202,13 +203,12 @@ async def sample(
     name: str,
     task: SampledTask,
     node: Node,
-    ledger: Ledger,
+    caller: Caller,
     early: Iterable[Row],
     out: Callable[[list[Row]], Any],
 ) -> None:
     """A model task: up to `concurrency` rows at once; the next row starts when any of them ends."""
-    caller = Caller(name, task.llm, ledger)
-    window = asyncio.Semaphore(task.llm.concurrency)
+    window = asyncio.Semaphore(caller.engine.concurrency)
 
     async def one(row: Row, wanted: list[int]) -> None:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from specdistill.builders.contexts import categories_of
 from specdistill.errors import PromptError
 from specdistill.schemas.recipe import PromptSource
 from specdistill.schemas.text import storable
@@ -122,8 +123,9 @@ def fault_of(row: Mapping[str, Any], categories: list[str], raw: Mapping[str, An
     category = row["category"]
     if category in (None, ""):
         return "no category (give a column, or `category:` for the whole source)"
-    if category not in categories:
-        return f"unknown category '{category}' (the spec has: {', '.join(categories)})"
+    for name in categories_of(str(category)):
+        if name not in categories:
+            return f"unknown category '{name}' (the spec has: {', '.join(categories)})"
     if row["outcome_hint"] and row["outcome_hint"] not in tuple(Outcome):
         return f"unknown outcome_hint '{row['outcome_hint']}' (known: {', '.join(Outcome)})"
     return None

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from specdistill.builders.build import passing_ids
-from specdistill.builders.contexts import SpecContexts
+from specdistill.builders.contexts import SpecContexts, categories_of
 from specdistill.builders.ledger import session_seconds, stage_totals
 from specdistill.builders.plan import arms_of, plan
 from specdistill.builders.run import Rows, is_locked, read_rows
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import JudgmentStatus
+from specdistill.specs.diff import stale_categories
+from specdistill.specs.loader import libraries, load_spec
 
 
 def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
     """The state of a run.
 
     Returns:
-        building, complete, stages (per stage: done, pending, failed, stale), reasons (reject reason to rows, from the
+        building, complete, stages (per stage: done, pending, failed, stale), spec_changes (what of the policy changed
+        since), reasons (reject reason to rows, from the
         derived sets), abstentions (reason to rows), calls (per step, from the ledger), tokens, seconds, tokens_per_second.
 
     Raises:
         RunError: a part cannot be read.
     """
     rows = read_rows(layout, recipe)
-    todo = plan(recipe, rows, SpecContexts.load(layout.spec), passing_ids(rows, recipe))
+    contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
+    todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
     calls = stage_totals(layout.ledger)
     seconds = session_seconds(layout.ledger)
     tokens = sum(stage["completion_tokens"] for stage in calls.values())
@@ -37,6 +42,7 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
         "building": is_locked(layout),
         "complete": layout.manifest.exists(),
         "stages": stages(rows, todo.candidates_wanted, todo.judgments_wanted, sum(arms_of(recipe).values())),
+        "spec_changes": spec_changes(recipe, contexts, rows),
         "accepted": derived_rows(layout, "sft"),
         "reasons": reject_reasons(layout),
         "abstentions": counts(rows.judgments.filter(pl.col("status") == JudgmentStatus.ABSTAINED), "abstain_reason"),
@@ -47,6 +53,27 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
     }
+
+
+def spec_changes(recipe: Recipe, contexts: SpecContexts, rows: Rows) -> list[dict[str, Any]]:
+    """What the policy says today that it did not say when the run was built: the rows that a build would make anew.
+
+    Returns:
+        For each stale category: category, reasons, candidates (rows that would be stale). Empty when nothing changed,
+        or when the policy is no longer where the recipe says (a copied run).
+    """
+    if recipe.spec not in libraries() and not Path(recipe.spec).exists():
+        return []
+    stale = stale_categories(contexts.spec, load_spec(recipe.spec), examples=recipe.context.examples)
+    shown = rows.candidates.filter(pl.col("spec_digest").is_not_null())["category"].to_list()
+    return [
+        {
+            "category": category,
+            "reasons": reasons,
+            "candidates": sum(category in categories_of(label) for label in shown),
+        }
+        for category, reasons in stale.items()
+    ]
 
 
 def stages(rows: Rows, candidates_wanted: int, judgments_wanted: int, samples: int) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from distilabel.typing import FormattedInput, StepOutput
 from pydantic import PrivateAttr
 
 from specdistill.builders.asking import TEMPLATE_VERSION, generation_messages
-from specdistill.builders.contexts import SpecContexts, contexts_at
+from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.judging import RUBRIC_VERSION, judge_messages, read_verdict, verdict_schema
 from specdistill.builders.reading import Reading, guided_schema, read_reasoned
@@ -83,6 +83,7 @@ class GenerateWithSpec(SampledTask):
 
     Attributes:
         spec: folder of the spec.
+        examples: whether the spec's worked examples are shown.
         arm: `spec` or `contrast`.
         reasoning: how reasoning is had: `native`, `prompted`, `guided`.
         placement: where the spec stands: `system` or `wrapped`.
@@ -97,6 +98,7 @@ class GenerateWithSpec(SampledTask):
     """
 
     spec: str
+    examples: bool = False
     arm: str = Arm.SPEC.value
     reasoning: str = "native"
     placement: str = "system"
@@ -120,7 +122,7 @@ class GenerateWithSpec(SampledTask):
     def contexts(self) -> SpecContexts:
         """The rendered specs; loaded on first use, so that the step can travel to another process without them."""
         if self._contexts is None:
-            self._contexts = contexts_at(self.spec)
+            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
         return self._contexts
 
     def spec_digest(self, category: str) -> str | None:
@@ -180,6 +182,7 @@ class JudgeWithSpec(SampledTask):
 
     Attributes:
         spec: folder of the spec.
+        examples: whether the spec's worked examples are shown.
         judge_digest: digest of model, sampling and rubric, on every row.
         justification_chars: most characters of the justification.
         guided: whether the JSON schema is enforced by the engine.
@@ -191,6 +194,7 @@ class JudgeWithSpec(SampledTask):
     """
 
     spec: str
+    examples: bool = False
     judge_digest: str = ""
     justification_chars: int = 240
     guided: bool = True
@@ -211,7 +215,7 @@ class JudgeWithSpec(SampledTask):
     def contexts(self) -> SpecContexts:
         """The rendered specs; loaded on first use."""
         if self._contexts is None:
-            self._contexts = contexts_at(self.spec)
+            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
         return self._contexts
 
     def format_input(self, input: dict[str, Any]) -> FormattedInput:

@@ -18,6 +18,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Context(Strict):
+    """What of the spec the models are shown beside overview, style and the category in full."""
+
+    examples: bool = False
+    """The worked examples of the category."""
+    budget: int | None = Field(default=None, ge=1)
+    """Most tokens of spec(category); a build that needs more is refused, with what to cut."""
+    tokenizer: str | None = None
+    """What the budget is counted with: tokenizer.json, model folder or hub id; default is the generator's model."""
+
+
 class PromptSource(Strict):
     """One source of prompts: a local file (JSONL, CSV, Parquet), a hub dataset, or the spec's own seed prompts."""
 
@@ -198,6 +209,7 @@ class Recipe(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
     spec: str
     """A packaged library, a folder, or a Markdown file."""
+    context: Context = Context()
     prompts: list[PromptSource] = Field(min_length=1)
     generator: Generator
     judge: Judge

@@ -43,9 +43,7 @@ def decode(data: bytes, path: Path | None) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise RecipeError(
-            f"The recipe is not UTF-8 text ({exc.reason}).", "Save it as UTF-8.", file=path
-        ) from exc
+        raise RecipeError(f"The recipe is not UTF-8 text ({exc.reason}).", "Save it as UTF-8.", file=path) from exc
 
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), path: Path | None = None) -> Recipe:
@@ -54,9 +52,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), path: Path | None = N
     lines: dict[tuple[Any, ...], int] = {}
     values = construct(node, (), lines, path)
     if not isinstance(values, dict):
-        raise RecipeError(
-            "A recipe is a mapping of keys to values.", "Start with `name: …`.", file=path, line=1
-        )
+        raise RecipeError("A recipe is a mapping of keys to values.", "Start with `name: …`.", file=path, line=1)
     for override in overrides:
         apply_override(values, override)
     try:
@@ -93,9 +89,7 @@ def construct(
     """Plain values of a YAML tree; fills `lines` with the line of every key. Duplicate keys and deep trees are refused."""
     lines[place] = node.start_mark.line + 1
     if depth > 20 or len(lines) > MAX_NODES:
-        raise RecipeError(
-            "The recipe is nested too deeply or too large.", "Simplify it.", file=path, line=lines[place]
-        )
+        raise RecipeError("The recipe is nested too deeply or too large.", "Simplify it.", file=path, line=lines[place])
     if isinstance(node, yaml.MappingNode):
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
@@ -156,9 +150,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     last = parts[-1]
     if isinstance(target, list):
         if not last.isdigit() or int(last) >= len(target):
-            raise RecipeError(
-                f"'{override}': there is no entry {last}.", f"The list has {len(target)} entries."
-            )
+            raise RecipeError(f"'{override}': there is no entry {last}.", f"The list has {len(target)} entries.")
         target[int(last)] = value
     else:
         target[last] = value
@@ -175,9 +167,7 @@ def step_into(target: Any, part: str, override: str) -> Any:
     raise RecipeError(f"'{override}': there is no '{part}' to set a value in.", "Check the key.")
 
 
-def validation_error(
-    exc: ValidationError, lines: dict[tuple[Any, ...], int], path: Path | None
-) -> RecipeError:
+def validation_error(exc: ValidationError, lines: dict[tuple[Any, ...], int], path: Path | None) -> RecipeError:
     """The first thing pydantic found, in our words; further ones are counted."""
     errors = exc.errors()
     first = errors[0]
@@ -192,9 +182,7 @@ def validation_error(
         hint = f"Did you mean '{near[0]}'?" if near else f"Known keys here: {', '.join(known)}."
         return RecipeError(f"Unknown key '{place[-1]}'.{more}", hint, file=path, line=line, key=key)
     if first["type"] == "missing":
-        return RecipeError(
-            f"The key '{place[-1]}' is missing.{more}", "Add it.", file=path, line=line, key=key
-        )
+        return RecipeError(f"The key '{place[-1]}' is missing.{more}", "Add it.", file=path, line=line, key=key)
     message = first["msg"].removeprefix("Value error, ")
     return RecipeError(
         f"{message[:1].upper()}{message[1:]}.{more}",

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -47,8 +48,9 @@ def start(recipe: Path, out: Path, *more: str) -> subprocess.Popen:
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """SIGKILL for the build and its engine."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """SIGKILL for the build and its engine; nothing if it has ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

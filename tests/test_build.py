@@ -77,12 +77,13 @@ def test_kill_9_at_random_moments_repeats_only_calls_in_flight(undisturbed, tmp_
     reference, _ = undisturbed
     chance = random.Random(seed)
     out = tmp_path / "run"
-    with FakeOpenAI(latency=0.05) as server:
+    with FakeOpenAI(latency=0.4) as server:
         recipe = write_recipe(tmp_path, server.url)
         for _ in range(4):
             before = finished(out)
             process = start(recipe, out)
-            wait_for_calls(out, len(before) + chance.randint(1, 60), process)
+            wait_for_calls(out, len(before) + chance.randint(1, 30), process)
+            assert process.poll() is None, "the build ended before it could be killed"
             kill_group(process)
             after = finished(out)
             assert {key: after[key] for key in before} == before, "a finished call is never made again"
@@ -91,7 +92,8 @@ def test_kill_9_at_random_moments_repeats_only_calls_in_flight(undisturbed, tmp_
     assert keys(out) == keys(reference)
     went = sent(out)
     repeated = len(went) - len({key for key, _ in went})
-    assert repeated <= 4 * (8 + 8) * 3, "at most the calls in flight at each kill"
+    in_flight = 2 * 8 * 3  # engines, requests each, samples each
+    assert repeated <= 4 * 2 * in_flight, "at each kill, what was in flight or had ended within the quarter second"
     by_session = finished(out)
     for key in {key for key, _ in went}:
         sessions = sorted(session for sent_key, session in went if sent_key == key)
@@ -166,7 +168,7 @@ def test_a_judge_that_never_returns_json_gives_abstentions_and_no_scores(tmp_pat
 
 def test_two_builds_on_one_folder(tmp_path):
     out = tmp_path / "run"
-    with FakeOpenAI(latency=0.3) as server:
+    with FakeOpenAI(latency=4.0) as server:
         recipe = write_recipe(tmp_path, server.url)
         first = start(recipe, out)
         wait_for_calls(out, 3, first)

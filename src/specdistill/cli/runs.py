@@ -39,6 +39,13 @@ def show_status(found: dict[str, Any]) -> None:
     for stage, numbers in found["stages"].items():
         table.add_row(stage, *(f"{numbers[name]:,}" for name in ("done", "pending", "failed", "stale")))
     console.print(table)
+    for change in found["spec_changes"]:
+        why = "; ".join(map(safe, change["reasons"]))
+        console.print(
+            f"[yellow]the policy changed[/] {safe(change['category'])}: {why} "
+            f"({change['candidates']:,} candidates to be made anew by build)",
+            soft_wrap=True,
+        )
     console.print(f"accepted {found['accepted']:,}")
     for title, key in (("rejected", "reasons"), ("abstentions", "abstentions"), ("failed calls", "errors")):
         if found[key]:
