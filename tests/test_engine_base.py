@@ -118,6 +118,14 @@ def test_an_engine_gives_each_request_its_own_sampling():
     assert log == ["start m", "close m"]
 
 
+def test_at_temperature_0_one_sample_is_drawn_and_repeated():
+    engine = FakeEngine(model="m", options={"log": []}, temperature=0.0)
+    engine.load()
+    found = asyncio.run(engine.complete(Request(HELLO, samples=3)))
+    assert [one.text for one in found] == ["m at 0.0"] * 3
+    assert [one.completion_tokens for one in found] == [2, 0, 0]
+
+
 def test_copies_are_unloaded():
     log: list[str] = []
     engine = FakeEngine(model="m", options={"log": log})

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr
@@ -144,6 +145,9 @@ class Engine(AsyncLLM):
         Args:
             request: what to complete.
 
+        At temperature 0 all samples are the same, so one is drawn and repeated; the repetitions cost no
+        tokens.
+
         Returns:
             `request.samples` completions, or fewer where a server sent fewer. A failure of this row alone is
             a completion with finish_reason ERROR and its reason in `error`.
@@ -155,7 +159,10 @@ class Engine(AsyncLLM):
         backend = self.backend
         async with self._window():
             sampling = Sampling(self.temperature, self.top_p, self.max_tokens, self.seed, self.request_options)
-            return await backend.complete(request, sampling)
+            if self.temperature > 0 or request.samples == 1:
+                return await backend.complete(request, sampling)
+            [drawn, *_] = await backend.complete(replace(request, samples=1), sampling)
+            return [drawn] + [replace(drawn, completion_tokens=0)] * (request.samples - 1)
 
     async def agenerate(self, input: Any, num_generations: int = 1) -> Any:
         """distilabel's way in: a conversation, or (conversation, {"schema": JSON schema}).

@@ -266,7 +266,8 @@ class TransformersBackend(Backend):
 
 
 def _seed(prompt: list[int], seed: int) -> int:
-    """A row's seed, of its prompt too: with one seed for all prompts, like prompts would draw like answers."""
+    """A row's seed, of its prompt too: with one seed for all prompts, like prompts would draw like
+    answers."""
     content = repr((seed, prompt)).encode()
     return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
 

