@@ -1,4 +1,4 @@
-"""A build from recipe to derived sets. Every stage is resumable: what has a row or a ledger entry is not asked again."""
+"""A build from recipe to derived sets. Resumable everywhere: what has a row or a ledger entry is not asked again."""
 
 from __future__ import annotations
 
@@ -235,5 +235,5 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
     counts = write_sets(layout, sets)
     write_manifest(layout, recipe, counts)
-    failed = rows.candidates["error"].is_not_null().sum() + rows.judgments["error"].is_not_null().sum()
-    return Result(layout, counts, int(failed))
+    failed = sum(frame.filter(pl.col("error").is_not_null()).height for frame in (rows.candidates, rows.judgments))
+    return Result(layout, counts, failed)

@@ -34,7 +34,7 @@ def read_prompts(recipe: Recipe, categories: list[str], base: Path, seeds: list[
 
 
 def prompt_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Source rows as the prompts table. `twin_id` is translated from source ids to prompt ids; unknown twins are null."""
+    """Source rows as the prompts table. `twin_id` goes from source ids to prompt ids; unknown twins are null."""
     by_source_id: dict[str, str] = {}
     unique: dict[str, dict[str, Any]] = {}
     for row in rows:

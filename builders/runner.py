@@ -234,7 +234,7 @@ async def sample(
             await take(row)
 
 
-class Stopped(Exception):  # noqa: N818 - a request, not an error
+class Stopped(Exception):
     """The user asked for a stop (Ctrl-C or SIGTERM)."""
 
 

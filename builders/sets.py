@@ -24,7 +24,7 @@ def finish(config: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The config's columns, in order, with its version, sorted by id, validated."""
     table = TABLES[config]
     frame = frame.with_columns(pl.lit(SCHEMA_VERSION).alias("schema_version"))
-    return table.validate(frame.select(table.names).cast(dict(table.schema)).sort("id"))
+    return table.validate(frame.select(table.names).cast(table.schema).sort("id"))
 
 
 def make_sets(

@@ -247,7 +247,7 @@ def hub_rows(source: PromptSource) -> Iterator[Raw]:
             yield f"{name}@{revision or 'main'}", number, row
     except PromptError:
         raise
-    except Exception as exc:  # noqa: BLE001 - datasets raises a dozen kinds; wrapped where it enters
+    except Exception as exc:  # datasets raises a dozen kinds; wrapped where it enters
         raise PromptError(
             f"The hub dataset '{name}' (config {source.config}, split {source.split}) cannot be read: {exc}.",
             "Check id, revision, config and split, and that the hub can be reached.",

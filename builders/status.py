@@ -24,8 +24,8 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         building, complete, stages (per stage: done, pending, failed, stale), spec_changes (what of the policy changed
-        since), reasons (reject reason to rows, from the
-        derived sets), abstentions (reason to rows), calls (per step, from the ledger), tokens, seconds, tokens_per_second.
+        since), reasons (reject reason to rows, from the derived sets), abstentions (reason to rows), calls (per step,
+        from the ledger), tokens, seconds, tokens_per_second.
 
     Raises:
         RunError: a part cannot be read.

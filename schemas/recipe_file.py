@@ -86,7 +86,7 @@ def construct(
     path: Path | None,
     depth: int = 0,
 ) -> Any:
-    """Plain values of a YAML tree; fills `lines` with the line of every key. Duplicate keys and deep trees are refused."""
+    """Plain values of a YAML tree; fills `lines` with every key's line. Doubled keys and deep trees are refused."""
     lines[place] = node.start_mark.line + 1
     if depth > 20 or len(lines) > MAX_NODES:
         raise RecipeError("The recipe is nested too deeply or too large.", "Simplify it.", file=path, line=lines[place])

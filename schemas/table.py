@@ -94,7 +94,7 @@ class Table:
         return found
 
     def problems(self, frame: pl.DataFrame, limit: int = 10) -> list[str]:
-        """What does not fit, in words, at most `limit` entries; empty when the frame is valid. Extra columns are allowed."""
+        """What does not fit, at most `limit` entries; empty when the frame is valid. More columns are fine."""
         found: list[str] = []
         for column in self.columns:
             if column.name not in frame.columns:

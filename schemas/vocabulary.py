@@ -62,7 +62,7 @@ class AbstainReason(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """Why a candidate is not accepted. Every candidate that is not accepted carries exactly one, the first that holds."""
+    """Why a candidate is not accepted. Every candidate that is not accepted has exactly one: the first that holds."""
 
     CALL_FAILED = "call_failed"
     TRUNCATED = "truncated"

@@ -89,7 +89,7 @@ def test_the_judge_sees_what_it_should_and_the_reward_never_the_reasoning():
     assert "THE THOUGHT" not in json.dumps(without)
     assert "reasoning_quality" not in json.dumps(without)
     assert "reasoning_quality" not in verdict_schema(with_reasoning=False)["properties"]
-    assert list(verdict_schema()["properties"])[0] == "justification", "justified before scored"
+    assert next(iter(verdict_schema()["properties"])) == "justification", "justified before scored"
 
 
 def judgments(samples):

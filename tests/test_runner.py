@@ -139,7 +139,8 @@ def test_stock_distilabel_and_our_runner_give_the_same_row_keys(small, tmp_path)
     ours = {"generate": [], "contrast": [], "judge": [], "judge_contrast": []}
     with EnginePool() as pool:
         engines = pool.engine(recipe.generator), pool.engine(recipe.judge)
-        run(build_pipeline(recipe, layout, *engines), tmp_path, sinks={name: rows.extend for name, rows in ours.items()})
+        sinks = {name: rows.extend for name, rows in ours.items()}
+        run(build_pipeline(recipe, layout, *engines), tmp_path, sinks=sinks)
     assert len(ours["generate"]) == 7 * recipe.generator.samples
     CANDIDATES.validate(CANDIDATES.frame([{k: row.get(k) for k in CANDIDATES.names} for row in ours["generate"]]))
     JUDGMENTS.validate(JUDGMENTS.frame([{k: row.get(k) for k in JUDGMENTS.names} for row in ours["judge"]]))
@@ -179,9 +180,10 @@ def test_an_engine_that_does_not_answer_ends_the_walk(tmp_path):
         recipe = load_recipe(write_recipe(tmp_path, server.url, per_category=1, retries=0))
         layout = RunLayout(tmp_path / "run")
         prepare(recipe, layout, Path("."), Observer())
-    with EnginePool() as pool, pytest.raises(EngineUnreachable):
-        engines = pool.engine(recipe.generator), pool.engine(recipe.judge)
-        run(build_pipeline(recipe, layout, *engines), tmp_path)
+    with EnginePool() as pool:
+        pipeline = build_pipeline(recipe, layout, pool.engine(recipe.generator), pool.engine(recipe.judge))
+        with pytest.raises(EngineUnreachable):
+            run(pipeline, tmp_path)
 
 
 def test_fewer_samples_than_asked_are_asked_for_again(tmp_path):

@@ -132,7 +132,8 @@ def test_every_candidate_has_one_fate_and_every_set_keeps_its_promise(scores, pe
     test_prompts = set(sets["prompts"].get("test", prompts.head(0).rename({"prompt_id": "id"}))["id"])
     groups = dict(prompts.select("prompt_id", "group_id").iter_rows())
     assert not {groups[key] for key in train_prompts} & {groups[key] for key in test_prompts}
-    shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=random.randint(0, 99)) for frame in (candidates, judgments)]
+    seed = random.randint(0, 99)
+    shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=seed) for frame in (candidates, judgments)]
     again = select(prompts, *shuffled, CLAUSE_ROWS, asked)
     for config, splits in sets.items():
         for split, frame in splits.items():

@@ -49,7 +49,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
-        if not self.console.is_terminal and sum(self.done.values()):
+        if not self.console.is_terminal and any(self.done.values()):
             self.console.print(self.line())
 
     def observer(self) -> Observer:
