@@ -50,7 +50,7 @@ Score each criterion with an integer from 1 (worst) to 5 (best):
 
 First justify in one or two sentences, naming the clause that decides. Set "abstain" to true only if you cannot tell. \
 Reply with one JSON object of this form:
-{{"justification": "one or two sentences", "abstain": false, {form}}}"""
+{{"justification": "...", "abstain": false, {form}}}"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def judge_messages(
     instructions = INSTRUCTIONS.format(
         with_reasoning=", with the reasoning before it" if reasoning is not None else "",
         rubric="\n".join(f"- {name}: {RUBRIC[name]}" for name in criteria),
-        form=", ".join(f'"{name}": 1 to 5' for name in criteria),
+        form=", ".join(f'"{name}": ...' for name in criteria),
     )
     system = f"{policy(spec_text)}\n\n{instructions}"
     parts = [quote("conversation", transcript([dict(turn) for turn in prompt]))]
