@@ -13,7 +13,7 @@ from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
-from specdistill.builders.parts import PartWriter, parquet_bytes, write_whole
+from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts, write_whole
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline
 from specdistill.builders.plan import Plan, plan
 from specdistill.builders.prompts import read_prompts
@@ -26,6 +26,7 @@ from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Engine as EngineConfig
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
+from specdistill.schemas.table import Table
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.layout import write_spec
 from specdistill.specs.loader import libraries, load_spec, seed_files
@@ -184,9 +185,8 @@ def walk_stage(
     judge = pool.engine(recipe.judge) if judging else None
     pipeline = build_pipeline(recipe, layout, generator, judge, lambda: todo.generate)
     # Rows that come back from the ledger because a part was lost must not double what other parts still hold.
-    rows = read_rows(layout, recipe)
-    candidates = PartWriter(layout.candidates, CANDIDATES, finished_ids(rows.candidates, "candidate_id"))
-    judgments = PartWriter(layout.judgments, JUDGMENTS, finished_ids(rows.judgments, "judgment_id"))
+    candidates = PartWriter(layout.candidates, CANDIDATES, finished_ids(layout.candidates, CANDIDATES))
+    judgments = PartWriter(layout.judgments, JUDGMENTS, finished_ids(layout.judgments, JUDGMENTS))
     tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
     tables |= dict.fromkeys(JUDGE_OF.values(), (judgments, "judgments"))
 
@@ -204,9 +204,9 @@ def walk_stage(
         judgments.flush()
 
 
-def finished_ids(frame: pl.DataFrame, key: str) -> set[str]:
-    """Keys of the rows whose call did not fail."""
-    return set(frame.filter(pl.col("error").is_null())[key].to_list())
+def finished_ids(folder: Path, table: Table) -> set[str]:
+    """Keys of all stored rows whose call did not fail, stale ones included."""
+    return set(read_parts(folder, table).filter(pl.col("error").is_null())[table.key[0]].to_list())
 
 
 def two_offline_models(recipe: Recipe) -> bool:

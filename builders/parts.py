@@ -146,9 +146,7 @@ class PartWriter:
         known: keys (the table's first key column) that stored parts already hold; such rows are not written again.
     """
 
-    def __init__(
-        self, folder: Path, table: Table, known: Collection[str] = (), flush_rows: int = FLUSH_ROWS
-    ) -> None:
+    def __init__(self, folder: Path, table: Table, known: Collection[str] = (), flush_rows: int = FLUSH_ROWS) -> None:
         self.folder, self.table, self.known, self.flush_rows = folder, table, known, flush_rows
         self.rows: list[dict[str, Any]] = []
         self.written = 0

@@ -5,6 +5,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import polars as pl
@@ -55,8 +57,6 @@ def test_a_second_build_asks_nothing(undisturbed, tmp_path):
 
 def test_select_moves_a_threshold_without_a_call(undisturbed):
     run, _ = undisturbed
-    import subprocess
-    import sys
 
     def select(*more):
         line = [sys.executable, "-m", "specdistill.cli.app", "select", str(run), "--json", *more]
@@ -206,35 +206,61 @@ def test_a_changed_clause_regenerates_only_its_category(undisturbed, tmp_path):
     out, spec = tmp_path / "run", tmp_path / "policy"
     shutil.copytree(reference, out)
     write_spec(load_spec("safety"), spec)
-    shutil.copytree(pl_seed_folder(), spec / "prompts")
-    clause = spec / "categories" / "harassment.md"
-    clause.write_text(clause.read_text().replace("**Why:**", "Mind the context. **Why:**", 1))
-    before = finished(out)
+    shutil.copytree(seed_folder(), spec / "prompts")
     with FakeOpenAI() as server:
         recipe = write_recipe(tmp_path, server.url)
         recipe.write_text(recipe.read_text().replace("spec: safety", f"spec: {spec}"))
-        done = build(recipe, out)
-        assert done.returncode == 0, done.stderr
-    candidates = pl.read_parquet(out / "candidates" / "part-*.parquet")
-    old = set(keys(reference)["candidates"])
-    new = candidates.filter(~pl.col("candidate_id").is_in(sorted(old)))
-    shown = shown_to(out, "HA-C1")
-    assert "harassment" in shown
-    assert set(new["category"]) <= shown, "only categories whose rendered text holds the clause"
-    assert set(new["arm"]) == {"spec"}
-    assert len(finished(out)) > len(before)
+        assert build(recipe, out).returncode == 0
+        assert server.calls == 0, "the same policy from another folder asks nothing"
+
+        anchor = lonely_anchor("harassment")
+        file = spec / "categories" / "harassment.md"
+        before, after = file.read_text().split(f"{{#{anchor}}}")
+        file.write_text(before + f"{{#{anchor}}}" + after.replace("**Why:**", "Mind the context. **Why:**", 1))
+        stale = json.loads(run_command("status", str(out), "--json").stdout)["spec_changes"]
+        assert [change["category"] for change in stale] == ["harassment"]
+        assert any(anchor in reason and "reworded" in reason for reason in stale[0]["reasons"])
+        assert stale[0]["candidates"] == 2 * 3
+
+        calls = finished(out)
+        assert build(recipe, out).returncode == 0
+    new = pl.read_parquet(out / "candidates" / "part-*.parquet").filter(
+        ~pl.col("candidate_id").is_in(keys(reference)["candidates"])
+    )
+    assert set(new["category"]) == {"harassment"}
+    assert new.height == stale[0]["candidates"], "the contrast arm never saw the policy and is kept"
+    judged = pl.read_parquet(out / "judgments" / "part-*.parquet").filter(
+        ~pl.col("judgment_id").is_in(keys(reference)["judgments"])
+    )
+    assert set(judged["category"]) == {"harassment"}
+    # Equal answers to one prompt are judged by one call, so there may be fewer calls than rows, never more.
+    assert 0 < len(finished(out)) - len(calls) <= new.height + judged.height
+    status = json.loads(run_command("status", str(out), "--json").stdout)
+    assert status["spec_changes"] == []
+    assert status["stages"]["candidates"]["stale"] == new.height
     assert rows(out, "sft")["category"].n_unique() == 7
 
 
-def pl_seed_folder():
+def lonely_anchor(category):
+    """A clause of a category that is shown with no other category."""
+    from specdistill.specs.loader import load_spec
+    from specdistill.specs.render import render
+
+    spec = load_spec("safety")
+    elsewhere = {anchor for other in spec.categories if other.id != category for anchor in render(spec, other.id).shown}
+    return next(clause.anchor for clause in spec.category(category).clauses if clause.anchor not in elsewhere)
+
+
+def run_command(*words):
+    """A command that is not a build."""
+    line = [sys.executable, "-m", "specdistill.cli.app", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=True)
+
+
+def seed_folder():
     from specdistill.specs.loader import load_spec, seed_files
 
     return seed_files(load_spec("safety"))[0].parent
-
-
-def shown_to(out, anchor):
-    """Categories whose models are shown a clause."""
-    return {path.stem for path in (out / "spec" / "rendered").glob("*.md") if f"[{anchor}]" in path.read_text()}
 
 
 @pytest.mark.parametrize(
