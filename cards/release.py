@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from specdistill.cards.interrupts import noted
 from specdistill.cards.plan import Plan, Target, differences, first_plan, plan_of
 from specdistill.cards.remote import HubState, Overtaken, Passing, Remote
 from specdistill.errors import PublishError
@@ -90,15 +91,19 @@ def release(
             failed. Whatever was raised, running the same command again finishes what is missing.
     """
     last: Passing | None = None
-    for number in range(tries):
-        try:
-            return one_attempt(remote, target, build, dry_run=dry_run, say=say, patient=number < PATIENCE)
-        except Passing as exc:
-            last = exc
-            if number + 1 < tries:
-                seconds = pause(number, exc)
-                say(f"{exc.cause} Reading the hub again in {seconds:.0f} s.")
-                wait(seconds)
+    with noted() as stop:
+        for number in range(tries):
+            stop()
+            try:
+                return one_attempt(
+                    remote, target, build, dry_run=dry_run, say=say, patient=number < PATIENCE, stop=stop
+                )
+            except Passing as exc:
+                last = exc
+                if number + 1 < tries:
+                    seconds = pause(number, exc)
+                    say(f"{exc.cause} Reading the hub again in {seconds:.0f} s.")
+                    wait(seconds)
     assert last is not None
     raise PublishError(
         f"{tries} attempts did not finish the release. Last: {last.cause}",
@@ -116,12 +121,20 @@ def pause(number: int, failure: Passing) -> float:
 
 
 def one_attempt(
-    remote: Remote, target: Target, build: Build, *, dry_run: bool, say: Say, patient: bool = False
+    remote: Remote,
+    target: Target,
+    build: Build,
+    *,
+    dry_run: bool,
+    say: Say,
+    patient: bool = False,
+    stop: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Read the hub, then do what is missing.
 
     Args:
         patient: wait when the head is another publisher's commit of this version, which may still get its tag.
+        stop: raises KeyboardInterrupt if Ctrl-C came; asked between steps.
 
     Raises:
         Passing: try again. PublishError: do not.
@@ -169,6 +182,7 @@ def one_attempt(
         description=f"manifest.json has SHA-256 {file_digest(folder / MANIFEST)}",
         pull_request=target.pull_request,
     )
+    stop()
     if target.pull_request:
         return Outcome(Status.PROPOSED, oid, page or remote.url, plan)
     say(f"Setting the tag {target.tag}.")

@@ -45,9 +45,12 @@ def create(call: Call) -> Answer:
     kind = f"{asked.get('type') or 'model'}s"
     name = f"{asked.get('organization') or 'local'}/{asked.get('name')}"
     private = asked.get("visibility") == "private" or bool(asked.get("private"))
-    call.store.create(kind, name, private=private)
-    prefix = "" if kind == "models" else f"{kind}/"
-    return {"url": f"{call.base}/{prefix}{name}", "name": name, "id": name}, {}
+    url = f"{call.base}/{'' if kind == 'models' else kind + '/'}{name}"
+    try:
+        call.store.create(kind, name, private=private)
+    except HubError as exc:
+        raise HubError(exc.status, exc.message, exc.code, url=url) from exc  # clients read it where they may exist
+    return {"url": url, "name": name, "id": name}, {}
 
 
 def delete(call: Call) -> Answer:

@@ -151,7 +151,7 @@ def refusal(error: HubError) -> Response:
     """An error as the Hub's clients read it."""
     plain = error.message.encode("ascii", "replace").decode().replace("\n", " ")[:500]
     headers = {"X-Error-Message": plain} | ({"X-Error-Code": error.code} if error.code else {})
-    content = {"error": error.message, "errors": [{"message": error.message}]}
+    content = {"error": error.message, "errors": [{"message": error.message}], **error.more}
     return JSONResponse(content, status_code=error.status, headers=headers)
 
 

@@ -43,11 +43,12 @@ class HubError(Exception):
     Args:
         status: HTTP status.
         code: the Hub's `X-Error-Code`, if it has one for this.
+        more: further fields of the answer.
     """
 
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None, **more: str) -> None:
         super().__init__(message)
-        self.status, self.message, self.code = status, message, code
+        self.status, self.message, self.code, self.more = status, message, code, more
 
 
 @dataclass(frozen=True)
