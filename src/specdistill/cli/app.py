@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from specdistill.cli import build, demo, publish, report, runs, spec, train
+from specdistill.cli import build, demo, hub, publish, report, runs, spec, train
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.version import __version__
@@ -27,6 +27,7 @@ app.command()(runs.select)
 app.command()(report.report)
 app.command()(publish.publish)
 app.add_typer(train.app, name="train")
+app.add_typer(hub.app, name="hub")
 
 
 def show_version(value: bool) -> None:
