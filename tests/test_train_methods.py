@@ -199,7 +199,7 @@ def test_checkpoints_and_model_carry_their_lineage_and_no_secret(home, tmp_path,
     for path in files:
         assert b"SECRETsecret" not in path.read_bytes()
         if path.suffix in (".json", ".md") and path.name != "tokenizer.json":
-            assert str(tmp_path) not in path.read_text().replace(str(tmp_path / "out"), "")
+            assert str(tmp_path) not in path.read_text()
     for folder in ("", "checkpoint-2", "checkpoint-4"):
         lineage = json.loads((tmp_path / "out" / folder / "lineage.json").read_text())
         assert (lineage["dataset"]["id"], lineage["dataset"]["version"], lineage["seed"]) == ("set", "1.0.0", 7)
@@ -219,6 +219,16 @@ def test_curves_and_record_are_written(home, tmp_path):
     assert record["lineage"]["dataset"]["rows"] == {"train": 175, "test": 25}
 
 
+@pytest.fixture
+def judge():
+    """A fake judge that likes answers with the letter e."""
+    with FakeRuleJudge(lambda answer: 1 + min(4, 40 * answer.count("e") // max(1, len(answer)))) as server:
+        yield server
+
+
+GRPO = ["--num_generations", "4", "--max_completion_length", "24", "--max_steps", "2"]
+
+
 def weights(folder: Path) -> dict[str, bytes]:
     """Raw bytes of every tensor."""
     from safetensors import safe_open
@@ -227,15 +237,17 @@ def weights(folder: Path) -> dict[str, bytes]:
         return {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_interrupted_and_resumed_equals_uninterrupted(home, tmp_path, method):
+@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+def test_interrupted_and_resumed_equals_uninterrupted(home, tmp_path, method, judge):
     steps = ["--max_steps", "6", "--save_strategy", "steps", "--save_steps", "3", "--logging_steps", "1"]
+    if method == "grpo":
+        steps = [*GRPO, *steps, "--judge_base_url", judge.url]
     whole = run(method, home, tmp_path / "whole", *steps)
     run(method, home, tmp_path / "cut", *steps)
     for later in (tmp_path / "cut").glob("checkpoint-6"):
         later.rename(tmp_path / "gone")
     resumed = run(method, home, tmp_path / "cut", *steps, "--resume_from_checkpoint", "last")
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole") != weights(home / "chatml")
     assert [one.get("loss") for one in resumed["history"]] == [one.get("loss") for one in whole["history"]]
 
 
@@ -253,16 +265,6 @@ def test_missing_model_and_wrong_config_are_clear(home, tmp_path):
         run("sft", home, tmp_path, model="nowhere")
     with pytest.raises(UsageError, match="cannot train on config 'kto'"):
         run("sft", home, tmp_path, "--config", "kto")
-
-
-@pytest.fixture
-def judge():
-    """A fake judge that likes answers with the letter e."""
-    with FakeRuleJudge(lambda answer: 1 + min(4, 40 * answer.count("e") // max(1, len(answer)))) as server:
-        yield server
-
-
-GRPO = ["--num_generations", "4", "--max_completion_length", "24", "--max_steps", "2"]
 
 
 def test_grpo_runs_on_the_builds_judge_and_logs_every_criterion(home, tmp_path, judge):
@@ -320,3 +322,40 @@ def test_distill_export_gives_the_teacher_the_spec_and_the_student_none(home, tm
 
 def test_turn_helper_is_the_published_shape():
     assert turn("r", "a") == [{"role": "assistant", "content": "a", "reasoning_content": "r"}]
+
+
+def test_self_distillation_trains_on_the_export(home, tmp_path):
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+    from trl.experimental.sdft import SDFTConfig, SDFTTrainer
+
+    from specdistill.train.distill import export
+
+    export(str(home / "set"), "train", tmp_path / "d.parquet")
+    data = load_dataset("parquet", data_files=str(tmp_path / "d.parquet"), split="train")
+    small = {"max_steps": 1, "per_device_train_batch_size": 2, "num_generations": 1, "max_completion_length": 8}
+    args = SDFTConfig(
+        str(tmp_path / "out"), **small, use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(home / "chatml")
+    trainer = SDFTTrainer(model=str(home / "chatml"), args=args, train_dataset=data, processing_class=tokenizer)
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_release_tree_of_a_real_run_is_inspected(home, tmp_path, monkeypatch):
+    """The tree that `publish --to-dir` writes, not our own stand-in for it."""
+    from run_fixture import write_run
+
+    from specdistill.cards.tree import Ask, build_tree
+    from specdistill.schemas.layout import RunLayout
+    from specdistill.train.run import dry
+
+    write_run(tmp_path / "run")
+    build_tree(RunLayout(tmp_path / "run"), tmp_path / "release", Ask("1.2.0", "CC0-1.0", languages=("en",)))
+    argv = ["--dataset", str(tmp_path / "release"), "--model", str(home / "chatml"), *FAST]
+    for method in ("sft", "dpo", "reward", "kto", "grpo"):
+        ready, _, found = dry(method, argv + ["--num_generations", "4"] * (method == "grpo"))
+        assert found.findings == ()
+        assert found.rows == ready.source.manifest.counts[ready.lineage["dataset"]["config"]]["train"]
+    assert ready.lineage["dataset"]["version"] == "1.2.0"

@@ -165,3 +165,26 @@ def choose_cached(tokenizers):
     if not _CHOSEN:
         _CHOSEN.append(choose(tokenizers["chatml"]))
     return _CHOSEN[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "automatic", "inline"),
+    [
+        ("qwen2_5", "inline", "ok"),
+        ("qwen3", "reasoning_content", "ok"),
+        ("qwen3_8", "reasoning_content", "doubled"),
+        ("llama3", "inline", "ok"),
+        ("gptoss", "thinking", "misplaced"),
+        ("deepseek_r1_distill", None, LOST),
+    ],
+)
+def test_verdicts_on_the_real_templates_that_trl_ships(name, automatic, inline):
+    trl = pytest.importorskip("trl")
+    from pathlib import Path
+
+    tokenizer = tiny_tokenizer(CORPUS)
+    path = Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja"
+    tokenizer.chat_template = path.read_text("utf-8")
+    cells = probe(tokenizer)
+    taken = next((key for key in CONVENTIONS[:-1] if cells[key].verdict == "ok"), None)
+    assert (taken, str(cells["inline"].verdict)) == (automatic, inline)

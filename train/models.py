@@ -67,14 +67,15 @@ def stand_in(tokenizer: PreTrainedTokenizerBase, method: str) -> Any:
     """A model of a few thousand weights with the tokenizer's vocabulary: enough to build a trainer and see batches."""
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **({"num_labels": 1} if method == "reward" else {}),
-    )
-    return (LlamaForSequenceClassification if method == "reward" else LlamaForCausalLM)(config)
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if method == "reward":
+        return LlamaForSequenceClassification(LlamaConfig(**shape | {"num_labels": 1}))
+    return LlamaForCausalLM(LlamaConfig(**shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ def train(method: str, argv: Sequence[str], console: Console | None = None) -> d
         MissingExtra: TRL is not installed.
     """
     console = console or Console(stderr=True)
+    if os.environ.get("RANK", "0") != "0":
+        console = Console(quiet=True)  # under `accelerate launch` one process speaks
     asked = arguments.parse(method, argv)
     with _quiet():
         ready = prepare(asked)
@@ -209,7 +212,8 @@ def _run(ready: Prepared, trainer: Any, found: Inspection, forecast: float | Non
     record = _record(ready, trainer, outcome, found, seconds, forecast)
     if trainer.is_world_process_zero():
         trainer.create_model_card(model_name=(args.hub_model_id or folder.name).split("/")[-1])
-        curves.write_record(folder / "train.json", record)
+        kept = {name: value for name, value in record.items() if name != "output_dir"}  # no path of this machine
+        curves.write_record(folder / "train.json", kept)
         curves.plot(record["history"], folder / "curves.png", f"{method} on {ready.source.source.name}")
     if args.push_to_hub:
         trainer.push_to_hub()
