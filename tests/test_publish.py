@@ -32,8 +32,10 @@ from specdistill.schemas.verify import read_manifest, verify_tree
 pytestmark = pytest.mark.integration
 KILLS = int(os.environ.get("SPECDISTILL_KILLS", "6"))
 """Releases killed at a random moment."""
-FAULT_STRIDE = int(os.environ.get("SPECDISTILL_FAULT_STRIDE", "1"))
-"""Break every n-th request of a release."""
+FAULT_STRIDE = int(os.environ.get("SPECDISTILL_FAULT_STRIDE", "4"))
+"""Break every n-th request of a release, another n-th for each kind of fault; 1 breaks every one with every kind."""
+RACES = int(os.environ.get("SPECDISTILL_RACES", "1"))
+"""Rounds of eight publishers."""
 MODES = [pytest.param(True, id="xet"), pytest.param(False, id="lfs")]
 
 
@@ -213,7 +215,7 @@ def test_every_request_of_a_release_may_fail(calm: Bench, xet: bool, name: str) 
     requests = len(hub.faulty.seen)
     assert requests >= 11
     broken: set[str] = set()
-    for number in range(0, requests, FAULT_STRIDE):
+    for number in range(list(FAULTS).index(name) % FAULT_STRIDE, requests, FAULT_STRIDE):
         repo = f"org/fault-{label}-{number}"
         folder = str(calm.variant(f"{label}-{number}"))
         hub.faulty.reset(Fault(number, kind, status))
@@ -272,7 +274,7 @@ def test_eight_publishers_make_one_release(calm: Bench, xet: bool) -> None:
     folder = str(calm.variant(f"race-{xet}"))
     with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
         workers = [stack.enter_context(worker) for worker in pool.map(lambda _: calm.fresh(xet), range(8))]
-        for repo in (f"org/race-{xet}-{number}" for number in range(3)):
+        for repo in (f"org/race-{xet}-{number}" for number in range(RACES)):
             asked = {"do": "tree", "folder": folder, "version": "1.0.0", "repo": repo, "tries": 20}
             answers = list(pool.map(lambda worker, asked=asked: worker.ask(**asked), workers))
             there = releases(calm.hub, repo)
@@ -467,10 +469,6 @@ def test_the_commands(calm: Bench, tmp_path: Path) -> None:
     assert "will be created as a private one" in planned.stdout
     assert "planned" in planned.stdout
     assert not calm.hub.store.repository("datasets", "org/cli").refs_file.exists()
-    assert publish("--licence", "MIT").returncode == 2
-    unlicensed = publish("--version", "1.0.0")
-    assert unlicensed.returncode == 2
-    assert "licence" in unlicensed.stderr
     made = publish(
         "--version", "1.0.0", "--licence", "MIT", "--language", "en", "--to-dir", str(tmp_path / "kept"), "--json"
     )
@@ -478,9 +476,8 @@ def test_the_commands(calm: Bench, tmp_path: Path) -> None:
     assert json.loads(made.stdout)["outcome"]["status"] == "released"
     assert calm.hub.token not in made.stdout + made.stderr
     assert list(calm.run.root.glob(".release-*")) == []
-    for place in ("org/cli@v1.0.0", str(tmp_path / "kept")):
-        checked = cli(calm.hub, tmp_path / "home", "publish", place, "--check")
-        assert (checked.returncode, "agree" in checked.stdout) == (0, True), checked.stderr
+    checked = cli(calm.hub, tmp_path / "home", "publish", "org/cli@v1.0.0", "--check")
+    assert (checked.returncode, "agree" in checked.stdout) == (0, True), checked.stderr
     numbers = tmp_path / "kept" / "report" / "numbers.json"
     numbers.write_text(numbers.read_text().replace('"flipped": ', '"flipped": 1', 1))
     broken = cli(calm.hub, tmp_path / "home", "publish", str(tmp_path / "kept"), "--check")
