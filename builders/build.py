@@ -13,7 +13,7 @@ from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
-from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts, write_whole
+from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline
 from specdistill.builders.plan import Plan, plan
 from specdistill.builders.prompts import read_prompts
@@ -22,6 +22,7 @@ from specdistill.builders.runner import Hooks, Stopped, run_to_end, walk
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.selection import select
 from specdistill.errors import RunError
+from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Engine as EngineConfig
 from specdistill.schemas.recipe import Recipe

@@ -12,9 +12,9 @@ import polars as pl
 from specdistill import __version__
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.ledger import session_seconds, stage_totals
-from specdistill.builders.parts import write_whole
 from specdistill.builders.tasks import generator_digest, judge_digest, sampling_of
 from specdistill.schemas.configs import TABLES
+from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe

@@ -6,58 +6,21 @@ when it is read, set aside, and its rows come back from the call ledger on the n
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from specdistill.errors import DiskError, RunError
+from specdistill.errors import RunError
+from specdistill.schemas.files import write_whole
 from specdistill.schemas.table import Table
 
 FLUSH_ROWS = 2_000
 """Rows held in memory before a part is written. The ledger, not the part, is what makes a call durable."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it exists complete or not at all.
-
-    Raises:
-        DiskError: the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as exc:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise disk_error(path, exc) from exc
-
-
-def disk_error(path: Path, exc: OSError) -> DiskError:
-    """What went wrong on disk, in words."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskError("The disk is full.", "Free some space and run the same command again: it resumes.", file=path)
-    return DiskError(
-        f"Cannot write ({exc.strerror or exc}).",
-        "Make the folder writable, then run the same command again.",
-        file=path,
-    )
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:

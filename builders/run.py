@@ -11,15 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from specdistill.builders.parts import (
-    damaged_parts,
-    disk_error,
-    parquet_bytes,
-    read_parts,
-    set_aside,
-    write_whole,
-)
+from specdistill.builders.parts import damaged_parts, parquet_bytes, read_parts, set_aside, write_part
 from specdistill.errors import RunError, RunLocked
+from specdistill.schemas.files import disk_error, write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.recipe_file import dump_recipe, load_recipe
@@ -92,8 +86,6 @@ def save_recipe(layout: RunLayout, recipe: Recipe) -> None:
 
 def save_prompts(layout: RunLayout, prompts: pl.DataFrame) -> None:
     """Make the prompts of the run exactly these: the new part first, then older ones go."""
-    from specdistill.builders.parts import write_part
-
     kept = write_part(layout.prompts, prompts)
     for part in layout.prompts.glob("part-*.parquet"):
         if part != kept:

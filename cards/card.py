@@ -103,6 +103,7 @@ def front_matter(folder: Path, manifest: Manifest, release: Release, measured: N
     named, extra = licence_entry(release)
     recipe = manifest.recipe
     hubs = sorted({entry["hub"].partition("@")[0] for entry in recipe.get("prompts") or [] if entry.get("hub")})
+    gate: dict[str, Any] = {"extra_gated_prompt": GATED} if release.gated else {}
     data = DatasetCardData(
         pretty_name=release.title or manifest.name,
         license=named,
@@ -119,7 +120,7 @@ def front_matter(folder: Path, manifest: Manifest, release: Release, measured: N
             "models": (recipe.get("licences") or {}).get("models"),
         },
         version=release.version,
-        **({"extra_gated_prompt": GATED} if release.gated else {}),
+        **gate,
     )
     DatasetInfosDict(infos(folder, measured)).to_dataset_card_data(data)
     MetadataConfigs(
@@ -164,7 +165,7 @@ def infos(folder: Path, measured: Numbers) -> dict[str, Any]:
     return found
 
 
-def licence_entry(release: Release) -> tuple[str, dict[str, str]]:
+def licence_entry(release: Release) -> tuple[str, dict[str, Any]]:
     """The Hub's `license` and, for one it does not know, its name and link."""
     asked = release.licence or "other"
     if asked.lower() in HUB_LICENCES:

@@ -22,8 +22,7 @@ _COMPLETION = Column(
 )
 _SCORE = Column("score", pl.Float64, "Aggregated judge score, 0 to 1 (aggregation: see the manifest).")
 _CRITERIA = tuple(
-    Column(name, pl.Float64, f"Aggregated {name}, 0 to 1; null if no sample scored it.", True)
-    for name in CRITERIA
+    Column(name, pl.Float64, f"Aggregated {name}, 0 to 1; null if no sample scored it.", True) for name in CRITERIA
 )
 
 SFT = Table(

@@ -48,5 +48,5 @@ def feature(dtype: Any) -> Any:
         return {field.name: feature(field.dtype) for field in instance.fields}
     if name := _PLAIN.get(type(instance)):
         return Value(name)
-    known = ", ".join(kind.__name__ for kind in (*_PLAIN, pl.List, pl.Struct))
+    known = ", ".join(str(kind) for kind in (*_PLAIN, pl.List, pl.Struct))
     raise SchemaError(f"A column of type {instance} cannot be published.", f"Known types: {known}.")

@@ -85,9 +85,7 @@ def leak_series(answers: pl.Series, anchors: Collection[str], asked: pl.Series |
         .select(pl.col("known").list.len() + pl.col("invented").list.len() > 0)
         .to_series()
     )
-    maybe = (
-        cited | answers.str.contains("(?i)" + THINKING) | answers.str.contains("(?i)" + WORDS)
-    ).fill_null(False)
+    maybe = (cited | answers.str.contains("(?i)" + THINKING) | answers.str.contains("(?i)" + WORDS)).fill_null(False)
     asked = asked if asked is not None else pl.Series([""] * len(answers), dtype=pl.String)
     found: list[str | None] = [None] * len(answers)
     rows = maybe.arg_true()

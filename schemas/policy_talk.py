@@ -8,9 +8,7 @@ another policy. `WORDS`: every pattern of the first two needs one of these, so t
 
 from __future__ import annotations
 
-_THING = (
-    r"(?:polic(?:y|ies)|guidelines?|specs?|specification|rulebook|rules|principles|clauses?|instructions?)"
-)
+_THING = r"(?:polic(?:y|ies)|guidelines?|specs?|specification|rulebook|rules|principles|clauses?|instructions?)"
 _TEXT = r"(?:polic(?:y|ies)|guidelines?|specs?|specification|clauses?)"
 _OURS = r"(?:content|safety|usage|use|moderation|model|ai|ethical|ethics|safe[- ]completion|style|behaviou?r|operating|internal)"
 _RULES = (

@@ -260,7 +260,8 @@ class XetStore:
         if start >= size and (start or size):
             raise HubError(416, "The range lies behind the end of the file.")
         last = size - 1 if end is None else min(end, size - 1)
-        wanted, offset, before = [], 0, 0
+        wanted: list[Term] = []
+        offset = before = 0
         for term in terms:
             if before + term.length > start and before <= last:
                 if not wanted:
