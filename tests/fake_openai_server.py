@@ -229,9 +229,7 @@ class FakeOpenAI:
             self.calls += 1
             self.asked[prompt] += 1
             self.bodies = [*self.bodies[-999:], body] if self.calls <= 1000 else self.bodies
-            chosen = next(
-                (rule.fault for rule in self.rules if rule.applies(prompt, text, self._chance)), "ok"
-            )
+            chosen = next((rule.fault for rule in self.rules if rule.applies(prompt, text, self._chance)), "ok")
             self.served[chosen] += 1
             if self._log:
                 self._log.write(json.dumps({"call": self.calls, "prompt": prompt, "served": chosen}) + "\n")
@@ -318,14 +316,10 @@ class FakeOpenAI:
         }
         if fault == "bad_gzip":
             return web.Response(body=b"\x1f\x8bnot gzip at all", headers={"Content-Encoding": "gzip"})
-        return web.Response(
-            body=plain.get(fault) or self._answer(body, fault=fault), content_type="application/json"
-        )
+        return web.Response(body=plain.get(fault) or self._answer(body, fault=fault), content_type="application/json")
 
     async def _slowly(self, fault: str, request: web.Request, answer: bytes) -> web.StreamResponse:
-        reply = web.StreamResponse(
-            headers={"Content-Length": str(len(answer)), "Content-Type": "application/json"}
-        )
+        reply = web.StreamResponse(headers={"Content-Length": str(len(answer)), "Content-Type": "application/json"})
         await reply.prepare(request)
         if fault == "cut":
             await reply.write(answer[: len(answer) // 2])
@@ -344,9 +338,7 @@ class FakeOpenAI:
 
 def main() -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--answer-bytes", type=int, default=100)
@@ -354,9 +346,7 @@ def main() -> None:
     parser.add_argument("--fault", action="append", default=[], choices=list(FAULTS), help="may be repeated")
     parser.add_argument("--contains", default="", help="only prompts with this text get the fault")
     parser.add_argument("--times", type=int, help="only the first so many requests of a prompt get the fault")
-    parser.add_argument(
-        "--share", type=float, default=1.0, help="only this share of the requests gets the fault"
-    )
+    parser.add_argument("--share", type=float, default=1.0, help="only this share of the requests gets the fault")
     parser.add_argument("--key", help="the key that must be sent")
     parser.add_argument("--log", type=argparse.FileType("a"), help="one JSON line a request")
     args = parser.parse_args()

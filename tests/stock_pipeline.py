@@ -23,10 +23,7 @@ def main(recipe_file, run, out):
     pipeline = build_pipeline(recipe, RunLayout(Path(run)), *engines, name="specdistill-stock")
     distiset = pipeline.run(use_cache=False)
     found = {
-        leaf: {
-            key: [row[key] for row in splits["train"]]
-            for key in ("judgment_id", "candidate_id", "status")
-        }
+        leaf: {key: [row[key] for row in splits["train"]] for key in ("judgment_id", "candidate_id", "status")}
         for leaf, splits in distiset.items()
     }
     Path(out).write_text(json.dumps(found))

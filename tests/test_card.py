@@ -137,7 +137,8 @@ def test_the_page_is_made_of_the_numbers(tree: Path) -> None:
     assert f"{rows} conversations in which an assistant reasons" in page
     headings = (
         "Contents|How it was made|The policy|Rejected candidates|The judge and its noise|Human agreement|"
-        "Leaks, decontamination, personal data|Known deficits|Intended use and risks|Load and train|Licence|Citation|Changes"
+        "Leaks, decontamination, personal data|Known deficits|Intended use and risks|Load and train|Licence|Citation|"
+        "Changes"
     )
     for heading in headings.split("|"):
         assert f"\n## {heading}\n" in page

@@ -1,4 +1,5 @@
-"""OpenAIEngine against every fault: bounded tries, neighbours untouched, the reason recorded, the key never shown."""
+"""OpenAIEngine against every fault: bounded tries, neighbours untouched, the reason recorded, the key never
+shown."""
 
 from __future__ import annotations
 

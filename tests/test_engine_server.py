@@ -18,6 +18,7 @@ import pytest
 from specdistill.builders.engines.base import Request
 from specdistill.builders.engines.embedded import embedded_model
 from specdistill.builders.engines.openai import OpenAIEngine
+from specdistill.builders.engines.vllm_watchdog import MARK, watch
 from specdistill.builders.reading import guided_schema, read_reasoned
 from specdistill.errors import EngineError, EngineUnreachable
 from specdistill.schemas.vocabulary import FinishReason, ParseOutcome
@@ -49,7 +50,9 @@ def server(tmp_path_factory):
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_NO_USAGE_STATS": "1",
+        MARK: KEY,
     }
+    watchdog = watch(KEY)  # should the tests themselves be killed
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
         try:
@@ -67,6 +70,8 @@ def server(tmp_path_factory):
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            watchdog.terminate()
+            watchdog.wait()
 
 
 def _healthy(port: int) -> bool:

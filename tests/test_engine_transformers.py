@@ -1,4 +1,5 @@
-"""TransformersEngine on a real model of 0.4 million weights: every row draws for itself, whatever shares its batch."""
+"""TransformersEngine on a real model of 0.4 million weights: every row draws for itself, whatever shares its
+batch."""
 
 from __future__ import annotations
 

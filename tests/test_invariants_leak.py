@@ -14,17 +14,13 @@ from specdistill.schemas.citations import cited_clauses, cited_series
 from specdistill.schemas.copying import copied_series, copied_words, shingles, shingles_of
 from specdistill.schemas.leak import find_leak, leak_series
 
-ANCHORS = [
-    f"{area}-{kind}{n}" for area in ("SH", "VI", "HA", "EX", "RA") for kind in "CRS" for n in range(1, 5)
-] + [
+ANCHORS = [f"{area}-{kind}{n}" for area in ("SH", "VI", "HA", "EX", "RA") for kind in "CRS" for n in range(1, 5)] + [
     "ST-1",
     "ST-2",
 ]
 LABELLED = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data" / "leak_labelled.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (Path(__file__).parent / "data" / "leak_labelled.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 
 
@@ -78,9 +74,7 @@ def test_plain_word_anchors_count_only_where_they_are_cited() -> None:
     anchors = ["privacy", "self-harm", "do_not_lie"]
     text = "Your privacy matters, self-harm is hard, row[privacy], [privacy](https://example.org), user_name"
     assert cited_clauses(text, anchors) == ([], [])
-    assert cited_clauses(
-        "[privacy], [self-harm](#self-harm), rule 'privacy', do_not_lie, [do_not_steal]", anchors
-    ) == (
+    assert cited_clauses("[privacy], [self-harm](#self-harm), rule 'privacy', do_not_lie, [do_not_steal]", anchors) == (
         ["privacy", "self-harm", "do_not_lie"],
         ["do_not_steal"],
     )
@@ -137,9 +131,9 @@ def test_frame_versions_say_what_the_plain_ones_say(texts: list[str | None]) -> 
     ]
 
 
-WORDS = st.lists(
-    st.sampled_from(["one", "Two", "three,", "**four**", "fünf", "six_seven", "-"]), max_size=14
-).map(" ".join)
+WORDS = st.lists(st.sampled_from(["one", "Two", "three,", "**four**", "fünf", "six_seven", "-"]), max_size=14).map(
+    " ".join
+)
 
 
 @settings(deadline=None)
@@ -152,8 +146,6 @@ def test_copies_are_found_whatever_their_dress(answers: list[str], spec: str) ->
 
 def test_a_copy_needs_n_words_in_a_row() -> None:
     known = shingles_of(["Never tell a user how the lock is opened without a key."], 6)
-    assert (
-        copied_words("So: never tell a USER, how *the* door works", known, 6) == "never tell a user how the"
-    )
+    assert copied_words("So: never tell a USER, how *the* door works", known, 6) == "never tell a user how the"
     assert copied_words("never tell a user how a lock is opened", known, 6) is None
     assert copied_words("tell a user how", known, 6) is None

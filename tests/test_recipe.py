@@ -1,5 +1,7 @@
 """A recipe is strict, and every fault names its place."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def test_any_text_is_a_recipe_or_our_error(text):
 
 def test_alias_bombs_and_deep_trees_are_refused():
     letters = "abcdefghijklmnopqrstu"
-    pairs = zip(letters, letters[1:], strict=False)
+    pairs = itertools.pairwise(letters)
     bomb = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in pairs)
     with pytest.raises(RecipeError):
         parse_recipe(bomb)
