@@ -16,10 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from specdistill.cards.hub import api, transfer
+from specdistill.cards.hub import api, listing, transfer
 from specdistill.cards.hub.access import Access
 from specdistill.cards.hub.call import Call
-from specdistill.cards.hub.store import HubError, HubStore
+from specdistill.cards.hub.model import HubError
+from specdistill.cards.hub.store import HubStore
 from specdistill.cards.hub.xet import XetStore
 from specdistill.errors import DiskError
 
@@ -41,15 +42,15 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", r"/api/whoami-v2", api.user),
     ("POST", r"/api/repos/create", api.create),
     ("DELETE", r"/api/repos/delete", api.delete),
-    ("POST", r"/api/validate-yaml", api.validate_yaml),
-    ("GET", r"/api/(?P<type>models|datasets|spaces)", api.listing),
-    ("GET", _API, api.info),
-    ("GET", rf"{_API}/revision/{_REV}", api.info),
+    ("POST", r"/api/validate-yaml", listing.validate_yaml),
+    ("GET", r"/api/(?P<type>models|datasets|spaces)", listing.listing),
+    ("GET", _API, listing.info),
+    ("GET", rf"{_API}/revision/{_REV}", listing.info),
     ("PUT", rf"{_API}/settings", api.settings),
-    ("GET", rf"{_API}/tree/{_REV}(?:/(?P<path>.*))?", api.tree),
-    ("POST", rf"{_API}/paths-info/{_REV}", api.paths_info),
-    ("GET", rf"{_API}/refs", api.refs),
-    ("GET", rf"{_API}/commits/{_REV}", api.commits),
+    ("GET", rf"{_API}/tree/{_REV}(?:/(?P<path>.*))?", listing.tree),
+    ("POST", rf"{_API}/paths-info/{_REV}", listing.paths_info),
+    ("GET", rf"{_API}/refs", listing.refs),
+    ("GET", rf"{_API}/commits/{_REV}", listing.commits),
     ("POST", rf"{_API}/tag/{_REV}", api.add_tag),
     ("DELETE", rf"{_API}/tag/{_REV}", api.drop_tag),
     ("POST", rf"{_API}/branch/{_REV}", api.add_branch),

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from specdistill.cards.hub.access import USER, Access
-from specdistill.cards.hub.store import Entry, HubError, HubStore, Repository
+from specdistill.cards.hub.model import Entry, HubError
+from specdistill.cards.hub.store import HubStore, Repository
 from specdistill.cards.hub.xet import XetStore
+
+Answer = tuple[Any, dict[str, str]]
+"""JSON body and headers."""
 
 
 @dataclass(frozen=True)

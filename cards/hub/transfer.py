@@ -15,9 +15,8 @@ from urllib.parse import urlencode
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from specdistill.cards.hub.access import LIFETIME
-from specdistill.cards.hub.api import Answer
-from specdistill.cards.hub.call import Call
-from specdistill.cards.hub.store import HubError
+from specdistill.cards.hub.call import Answer, Call
+from specdistill.cards.hub.model import HubError
 
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 

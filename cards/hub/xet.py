@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from specdistill.cards.hub.model import HubError
 from specdistill.cards.hub.objects import Objects, write_json
-from specdistill.cards.hub.store import HubError
 
 HASH = re.compile(r"[0-9a-f]{64}")
 RECORD = 48
@@ -165,6 +165,19 @@ def unpack(data: bytes, chunk: Chunk) -> bytes:
     return plain
 
 
+def merged(terms: Iterable[Term]) -> dict[str, list[tuple[int, int]]]:
+    """Chunk ranges to fetch of each xorb, overlapping and touching ones as one: clients look for the one range that
+    holds a term."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for term in sorted(terms, key=lambda term: (term.xorb, term.start, term.end)):
+        known = ranges.setdefault(term.xorb, [])
+        if known and term.start <= known[-1][1]:
+            known[-1] = (known[-1][0], max(known[-1][1], term.end))
+        else:
+            known.append((term.start, term.end))
+    return ranges
+
+
 class XetStore:
     """Xorbs and file recipes.
 
@@ -269,12 +282,13 @@ class XetStore:
                 wanted.append(term)
             before += term.length
         fetch: dict[str, list[dict[str, Any]]] = {}
-        for term in wanted:
-            chunks = chunk_table(self.xorb(term.xorb))[term.start : term.end]
-            span = {"start": chunks[0].offset, "end": chunks[-1].offset + 8 + chunks[-1].stored - 1}
-            info = {"range": {"start": term.start, "end": term.end}, "url": link(term.xorb), "url_range": span}
-            if info not in fetch.setdefault(term.xorb, []):
-                fetch[term.xorb].append(info)
+        for name, ranges in merged(wanted).items():
+            table = chunk_table(self.xorb(name))
+            for low, high in ranges:
+                chunks = table[low:high]
+                span = {"start": chunks[0].offset, "end": chunks[-1].offset + 8 + chunks[-1].stored - 1}
+                info = {"range": {"start": low, "end": high}, "url": link(name), "url_range": span}
+                fetch.setdefault(name, []).append(info)
         return {
             "offset_into_first_range": offset,
             "terms": [
