@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from specdistill.cli import build, demo, hub, publish, report, runs, spec, train
+from specdistill.cli import build, demo, hub, publish, report, runs, schema, spec, train
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.version import __version__
@@ -28,6 +28,7 @@ app.command()(report.report)
 app.command()(publish.publish)
 app.add_typer(train.app, name="train")
 app.add_typer(hub.app, name="hub")
+app.add_typer(schema.app, name="schema")
 
 
 def show_version(value: bool) -> None:
