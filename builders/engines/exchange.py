@@ -96,7 +96,12 @@ def failure(error: str, request: Request) -> list[Completion]:
     return [failed] * request.samples
 
 
-def first_line(exc: BaseException) -> str:
-    """The first line of an error, with its kind where the message alone says little."""
-    text = (str(exc).strip().splitlines() or [""])[0][:300]
+def one_line(text: str) -> str:
+    """Somebody else's text on one line of at most 300 characters, without what a terminal would obey."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:2000]).split())[:300]
+
+
+def said(exc: BaseException) -> str:
+    """What an error says, on one line; with its kind where that alone says little."""
+    text = one_line(str(exc))
     return text if " " in text else f"{type(exc).__name__} {text}".strip()

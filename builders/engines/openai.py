@@ -17,8 +17,8 @@ from pydantic import Field, SecretStr
 
 from specdistill.builders.engines.backend import Backend
 from specdistill.builders.engines.base import Engine
-from specdistill.builders.engines.exchange import Completion, Request, Sampling, failure
-from specdistill.builders.engines.reply import completions, error_text, longest_reply, one_line
+from specdistill.builders.engines.exchange import Completion, Request, Sampling, failure, one_line
+from specdistill.builders.engines.reply import completions, error_text, longest_reply
 from specdistill.builders.engines.retrying import (
     CONFIGURATION_STATUS,
     LONGEST_WAIT,

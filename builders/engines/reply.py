@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from specdistill.builders.engines.exchange import Completion, Request
+from specdistill.builders.engines.exchange import Completion, Request, one_line
 from specdistill.builders.engines.retrying import PassingFault
 from specdistill.schemas.vocabulary import FinishReason
 
@@ -114,8 +114,3 @@ def error_text(body: bytes) -> str:
                 found = next((found[name] for name in ("error", "message", "detail") if found.get(name)), "")
         text = found if isinstance(found, str) else orjson.dumps(found).decode()
     return one_line(text) or "no reason given"
-
-
-def one_line(text: str) -> str:
-    """Somebody else's text on one line of at most 300 characters, without what a terminal would obey."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:2000]).split())[:_LONGEST_ERROR]

@@ -28,7 +28,7 @@ from specdistill.builders.engines.exchange import (
     Request,
     Sampling,
     failure,
-    first_line,
+    said,
 )
 from specdistill.errors import EngineError, MissingExtra
 from specdistill.schemas.vocabulary import FinishReason
@@ -108,7 +108,7 @@ class TransformersBackend(Backend):
             self._model = model.to(device).eval()
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as exc:
             raise EngineError(
-                f"transformers cannot load '{self._name}': {first_line(exc)}",
+                f"transformers cannot load '{self._name}': {said(exc)}",
                 "Check the model's name, that it can be downloaded, and `options`.",
             ) from exc
         if tokenizer.chat_template is None:
@@ -141,7 +141,7 @@ class TransformersBackend(Backend):
                 self._chat.render, request.messages, sampling.options.get("chat_template_kwargs")
             )
         except Exception as exc:  # noqa: BLE001 a template raises what it likes
-            return failure(f"the chat template refuses the conversation: {first_line(exc)}", request)
+            return failure(f"the chat template refuses the conversation: {said(exc)}", request)
         if len(rendered.ids) >= (longest := self._max_model_len or 0):
             found = f"the prompt has {len(rendered.ids)} tokens; max_model_len is {longest}, answer included"
             return failure(found, request)
@@ -150,7 +150,7 @@ class TransformersBackend(Backend):
         except EngineError:
             raise
         except (RuntimeError, ValueError) as exc:
-            return failure(f"the schema cannot be used: {first_line(exc)}", request)
+            return failure(f"the schema cannot be used: {said(exc)}", request)
         job = _Job(request, sampling, rendered, grammar, Future())
         self._waiting.put(job)
         return await asyncio.wrap_future(job.answer)
@@ -221,7 +221,7 @@ class TransformersBackend(Backend):
                 for job in batch:
                     job.answer.set_exception(EngineError("The engine was closed.", "Load it again."))
             elif len(batch) == 1:
-                batch[0].answer.set_result(failure(f"the model failed: {first_line(exc)}", batch[0].request))
+                batch[0].answer.set_result(failure(f"the model failed: {said(exc)}", batch[0].request))
             else:
                 self._run(batch[: len(batch) // 2])
                 self._run(batch[len(batch) // 2 :])

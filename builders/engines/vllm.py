@@ -28,7 +28,7 @@ from specdistill.builders.engines.exchange import (
     Request,
     Sampling,
     failure,
-    first_line,
+    said,
 )
 from specdistill.builders.engines.vllm_process import (
     GRACE,
@@ -112,7 +112,7 @@ class VLLMBackend(Backend):
             raise
         except Exception as exc:
             raise EngineError(
-                f"vLLM cannot start '{self._model}': {first_line(exc)}",
+                f"vLLM cannot start '{self._model}': {said(exc)}",
                 "Check model and options in the recipe; VLLM_LOGGING_LEVEL=INFO shows vLLM's own log.",
             ) from exc
         self._chat = ChatRenderer(self._engine.get_tokenizer())
@@ -161,7 +161,7 @@ class VLLMBackend(Backend):
         try:
             rendered = await asyncio.to_thread(chat.render, request.messages, template_kwargs)
         except Exception as exc:  # noqa: BLE001 a template raises what it likes
-            return failure(f"the chat template refuses the conversation: {first_line(exc)}", request)
+            return failure(f"the chat template refuses the conversation: {said(exc)}", request)
         if len(rendered.ids) >= (longest := engine.model_config.max_model_len):
             found = f"the prompt has {len(rendered.ids)} tokens; max_model_len is {longest}, answer included"
             return failure(found, request)
@@ -178,7 +178,7 @@ class VLLMBackend(Backend):
                 " gpu_memory_utilization); then run the same command again.",
             ) from exc
         except (VLLMClientError, EngineGenerateError, ValueError) as exc:
-            return failure(f"vLLM refuses the request: {first_line(exc.__cause__ or exc)}", request)
+            return failure(f"vLLM refuses the request: {said(exc.__cause__ or exc)}", request)
         if last is None:
             return failure("vLLM returned nothing", request)
         thinking = rendered.thinking and request.schema is None
@@ -194,7 +194,7 @@ class VLLMBackend(Backend):
                 parser = self._parser(self._chat.tokenizer)  # parsers keep state, so a new one each time
                 reasoning, content = parser.extract_reasoning(text, _chat_request())
             except Exception as exc:  # noqa: BLE001 a parser raises what it likes of a text it does not take
-                finish, error = FinishReason.ERROR, f"vLLM's reasoning parser failed: {first_line(exc)}"
+                finish, error = FinishReason.ERROR, f"vLLM's reasoning parser failed: {said(exc)}"
             else:
                 text = content or ""
         elif thinking:
@@ -232,7 +232,7 @@ def _parameters(request: Request, sampling: Sampling, *, keep_special: Any) -> S
         )
     except (TypeError, ValueError, VLLMClientError) as exc:
         raise EngineError(
-            f"vLLM does not take these sampling parameters: {first_line(exc)}",
+            f"vLLM does not take these sampling parameters: {said(exc)}",
             "Correct the engine's temperature, top_p, max_tokens or `options.sampling`.",
             key="options.sampling",
         ) from exc

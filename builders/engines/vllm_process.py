@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from specdistill.builders.engines.embedded import resolve_model
-from specdistill.builders.engines.exchange import first_line
+from specdistill.builders.engines.exchange import said
 from specdistill.builders.engines.vllm_watchdog import MARK
 from specdistill.errors import EngineError
 
@@ -77,7 +77,7 @@ async def new_engine(model: str, options: dict[str, Any]) -> AsyncLLM:
         configured = AsyncEngineArgs(**engine_arguments(resolve_model(model), options))
     except TypeError as exc:
         raise EngineError(
-            f"vLLM takes no such option: {first_line(exc)}", "Correct `options` of the engine.", key="options"
+            f"vLLM takes no such option: {said(exc)}", "Correct `options` of the engine.", key="options"
         ) from exc
     return AsyncLLM.from_engine_args(configured)
 
@@ -116,7 +116,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def firstfirst_line(exc: BaseException) -> str:
+def firstsaid(exc: BaseException) -> str:
     """The first line of an error, with its kind where the message alone says little."""
     text = (str(exc).strip().splitlines() or [""])[0][:300]
     return text if " " in text else f"{type(exc).__name__} {text}".strip()
