@@ -182,7 +182,7 @@ def judge_noise(figure: Figure, numbers: Numbers) -> bool:
     flips.errorbar(values, list(at), xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     _categories(flips, [row["category"] for row in rows])
     flips.set(xlabel="candidates (%), with 95 % interval", xlim=(0, None))
-    flips.set_title("Samples on both sides of the threshold")
+    flips.set_title("Verdicts that flip between samples")
     return True
 
 
