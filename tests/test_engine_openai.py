@@ -24,7 +24,7 @@ SCHEMA = {"type": "object", "properties": {"score": {"type": "integer", "minimum
 
 
 def engine_for(server: FakeOpenAI, **fields) -> OpenAIEngine:
-    given = {"model": "fake", "base_url": server.url, "timeout": 5, "retries": 3, "backoff": 0.01, "max_tokens": 64}
+    given = {"model": "fake", "base_url": server.url, "timeout": 60, "retries": 3, "backoff": 0.01, "max_tokens": 64}
     return OpenAIEngine(**(given | fields))
 
 
@@ -139,9 +139,9 @@ def test_a_fault_that_stays_is_the_rows_own_after_bounded_tries(fault, reason):
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 def test_no_complete_answer_in_time_is_asked_again_then_recorded(fault):
     with FakeOpenAI(Rule(fault, contains="poison")) as server:
-        [poisoned], [neighbour] = complete(engine_for(server, timeout=0.3, retries=1), ask("poison"), ask("fine"))
+        [poisoned], [neighbour] = complete(engine_for(server, timeout=1.5, retries=1), ask("poison"), ask("fine"))
     assert server.asked == {"poison": 2, "fine": 1}
-    assert "no complete answer within 0.3 s (tried 2 times)" in poisoned.error
+    assert "no complete answer within 1.5 s (tried 2 times)" in poisoned.error
     assert neighbour.finish_reason is STOP
 
 
@@ -254,7 +254,7 @@ def test_a_server_that_answers_nobody_is_an_outage_after_some_rows_and_refusals_
     requests = [ask(f"row {number}") for number in range(3 * OUTAGE_AFTER)]
     with FakeOpenAI(Rule("http_503")) as server, pytest.raises(EngineUnreachable, match="HTTP 503"):
         complete(engine_for(server, retries=1, concurrency=4), *requests)
-    assert OUTAGE_AFTER <= len(server.asked) <= OUTAGE_AFTER + 4
+    assert OUTAGE_AFTER <= len(server.asked) < 2 * OUTAGE_AFTER
     with FakeOpenAI(Rule("http_400")) as server:
         assert len(complete(engine_for(server), *requests)) == len(requests)
 
