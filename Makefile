@@ -12,7 +12,7 @@ help:
 	@.ci/setup
 	@touch $@
 
-demo: .venv/.ready ## watch a policy become training data (about 10 minutes on 2 cores)
+demo: .venv/.ready ## watch a policy become training data, on 2 cores
 	@.venv/bin/specdistill demo
 
 test: test-unit test-integration ## all tests: fast ones first, then the ones with real services
