@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import polars as pl
 
@@ -59,12 +61,12 @@ def scan(sets: Sets) -> list[Find]:
     """
     os.environ["DATAFOG_NO_TELEMETRY"] = "1"
     try:
-        import kingfisher_sdk
         from datafog import scan as scan_personal
+
+        secrets = secret_scanner()
     except ImportError as exc:
         raise MissingExtra("The scan for secrets and personal data", "scan") from exc
 
-    secrets = kingfisher_sdk.Scanner()
     seen: set[int] = set()
     found: list[Find] = []
     for config, split, part in batches(sets):
@@ -81,6 +83,14 @@ def scan(sets: Sets) -> list[Find]:
                         shown = masked(entity.text)
                         found.append(Find("personal", entity.type, config, split, row, column, shown))
     return found
+
+
+@lru_cache(maxsize=1)
+def secret_scanner() -> Any:
+    """Kingfisher with its bundled rules; compiling them takes a second or more."""
+    import kingfisher_sdk
+
+    return kingfisher_sdk.Scanner()
 
 
 def batches(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:

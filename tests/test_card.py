@@ -31,7 +31,7 @@ ASK = Ask("1.0.0", "CC-BY-4.0", languages=["en"])
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
-    return write_run(tmp_path_factory.mktemp("run") / "r")
+    return write_run(tmp_path_factory.mktemp("run") / "r", prompts=36)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def card(folder: Path) -> tuple[dict[str, object], str]:
     return yaml.safe_load(matter), page
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_loads_with_exactly_its_features(run: RunLayout, tree: Path, config: str, tmp_path: Path) -> None:
     loaded = load_dataset(str(tree), config, cache_dir=str(tmp_path))
@@ -64,6 +65,7 @@ def test_every_config_loads_with_exactly_its_features(run: RunLayout, tree: Path
     assert next(iter(streamed)) == loaded["train"][0]
 
 
+@pytest.mark.integration
 def test_sft_is_the_default_config(tree: Path, tmp_path: Path) -> None:
     assert load_dataset(str(tree), cache_dir=str(tmp_path))["train"].features == features(TABLES["sft"])
 
@@ -86,7 +88,9 @@ def test_the_manifest_lists_every_file(tree: Path) -> None:
         (lambda tree: (tree / "spec/spec.md").unlink(), "missing"),
         (lambda tree: (tree / "sft/extra.parquet").write_bytes(b"x"), "does not list"),
         (
-            lambda tree: (tree / "README.md").write_text((tree / "README.md").read_text().replace("100", "900", 1)),
+            lambda tree: (tree / "README.md").write_text(
+                (tree / "README.md").read_text().replace("Version", "Vursion", 1)
+            ),
             "SHA-256",
         ),
         (
@@ -252,6 +256,7 @@ def test_large_splits_are_cut_into_shards_and_row_groups(tmp_path: Path) -> None
     assert [shard.read_bytes() for shard in again] == [shard.read_bytes() for shard in shards]
 
 
+@pytest.mark.integration
 def test_what_has_no_rows_is_left_out(tmp_path: Path) -> None:
     layout = write_run(tmp_path / "r", prompts=12, recipe=recipe(preference={"min_margin": 1.0}))
     assert read_sets(layout.datasets)["preference"]["train"].is_empty()
