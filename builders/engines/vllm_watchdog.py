@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 MARK = "SPECDISTILL_VLLM"
 """Environment variable that the engine's processes carry."""
@@ -41,12 +42,16 @@ def _marked(mark: str) -> Iterator[object]:
 
 def main(parent: int, mark: str) -> None:
     """Wait for the parent's end, then end what carries the mark."""
+    import psutil
+
     while os.getppid() == parent:
         time.sleep(0.5)
     for _ in range(20):  # more than once: one may just be starting another
         left = list(_marked(mark))
         for process in left:
-            process.kill()  # type: ignore[attr-defined]
+            # It may have ended since it was listed; that must not keep the others from being ended.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()  # type: ignore[attr-defined]
         if not left:
             return
         time.sleep(0.5)
