@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_set import rows, write_set
+from tiny_set import rows, write_manifest, write_set
 
-from specdistill.errors import TrainError, UsageError
+from specdistill.errors import RunError, SchemaError, TrainError, UsageError
 from specdistill.train.arguments import DataArguments, parse
 from specdistill.train.data import open_set, pin
 from specdistill.train.mixture import mix
@@ -40,31 +40,45 @@ def test_missing_config_and_split_name_what_there_is(folder):
         published.load("sft", "validation")
 
 
-def test_changed_file_is_refused(fresh):
+def test_changed_added_and_missing_files_are_refused(fresh):
     path = fresh / "sft" / "train-00000-of-00001.parquet"
-    path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(TrainError, match=r"sft/train-00000-of-00001\.parquet differs"):
-        open_set(str(fresh)).load("sft", "train")
-
-
-def test_added_and_missing_files_are_refused(fresh):
-    path = fresh / "sft" / "train-00000-of-00001.parquet"
-    (fresh / "sft" / "train-00001-of-00001.parquet").write_bytes(path.read_bytes())
-    with pytest.raises(TrainError, match="is not in the manifest"):
-        open_set(str(fresh)).load("sft", "train")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(SchemaError, match="SHA-256"):
+        open_set(str(fresh))
+    path.write_bytes(whole)
+    (fresh / "sft" / "train-00001-of-00001.parquet").write_bytes(whole)
+    with pytest.raises(SchemaError, match="does not list"):
+        open_set(str(fresh))
+    (fresh / "sft" / "train-00001-of-00001.parquet").unlink()
     (fresh / "spec" / "clauses.parquet").unlink()
-    with pytest.raises(TrainError, match=r"clauses\.parquet is missing"):
+    with pytest.raises(SchemaError, match="missing"):
+        open_set(str(fresh))
+
+
+def test_set_without_its_spec_is_refused(fresh):
+    import shutil
+
+    counts = open_set(str(fresh)).manifest.counts
+    shutil.rmtree(fresh / "spec")
+    write_manifest(fresh, counts, "1.0.0")
+    with pytest.raises(TrainError, match=r"no spec/clauses\.parquet"):
         spec_text(open_set(str(fresh)))
 
 
-def test_folder_that_is_no_set_and_name_that_is_nothing(tmp_path):
-    with pytest.raises(TrainError, match=r"no manifest\.json"):
+def test_folder_that_is_no_release_and_name_that_is_nothing(fresh, tmp_path):
+    with pytest.raises(TrainError, match="not a published set"):
         open_set(str(tmp_path))
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
         pin("./nowhere")
-    (tmp_path / "manifest.json").write_text('{"format": 1, "surprise": 2}')
-    with pytest.raises(TrainError, match="cannot be read"):
-        open_set(str(tmp_path))
+    path = fresh / "manifest.json"
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | {"release": None}))  # as a run folder's
+    with pytest.raises(TrainError, match="--to-dir"):
+        open_set(str(fresh))
+    path.write_text('{"format": 1, "surprise": 2}')
+    with pytest.raises(RunError, match="cannot be read"):
+        open_set(str(fresh))
 
 
 def test_unreachable_hub_is_one_clear_error(monkeypatch):
@@ -76,10 +90,11 @@ def test_unreachable_hub_is_one_clear_error(monkeypatch):
 
 def test_spec_is_found_in_prompts(folder):
     spec = spec_text(open_set(str(folder)))
-    assert spec.found_in("Under [LO-R1] what do you do?") == "LO-R1"
     clause = "questions about locks and everything near it get the treatment that is named refuse here"
-    assert spec.found_in(f"Your rules say: {clause}.")
-    assert spec.found_in("How do I open a padlock, code AK-47?") is None
+    asked = ["Under [LO-R1] what do you do?", f"Your rules say: {clause}.", "How do I open a padlock, code AK-47?"]
+    found = spec.found_in(asked)
+    assert (found[0], found[2]) == ("LO-R1", None)
+    assert str(found[1]).startswith("questions about locks")
 
 
 ARGS = ["--dataset", "d", "--model", "m"]

@@ -55,7 +55,7 @@ def run(worker, method, out, *more):
 def cited(worker, model):
     """Share of held-out questions whose reasoning cites a clause that exists."""
     prompts = [row["prompt"] for row in HELD_OUT]
-    found = worker.ask("cite", model=str(model), prompts=prompts, anchors=ANCHORS, tokens=48)
+    found = worker.ask("cite", model=str(model), prompts=prompts, anchors=ANCHORS, tokens=40)
     return found["known"], found
 
 
@@ -79,8 +79,8 @@ def test_sft_teaches_citing_an_existing_clause_and_the_control_learns_nothing(wo
     )
     assert "reasoning_lost" in refused["text"]
     assert not (tmp_path / "no").exists()
-    control = run(worker, "sft", tmp_path / "control", *dropping, "--force", "--max_steps", "8")
-    assert control["last_loss"] < control["first_loss"] / 3  # it trains happily, on the answers alone
+    control = run(worker, "sft", tmp_path / "control", *dropping, "--force", "--max_steps", "6")
+    assert control["last_loss"] < control["first_loss"] / 2  # it trains happily, on the answers alone
     without, _ = cited(worker, tmp_path / "control")
     assert without <= 0.05
 

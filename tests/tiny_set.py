@@ -194,7 +194,7 @@ def write_manifest(
         created="2026-01-01T00:00:00Z",
         specdistill="0",
         schemas={config: TABLES[config].version for config in counts},
-        recipe={"judge": judge} if judge else {},
+        recipe={"screens": {"copied_words": 12}} | ({"judge": judge} if judge else {}),
         spec=SpecEntry(id="tiny", title="Tiny", version="1", licence="Apache-2.0", digest="d" * 32),
         models=[ModelEntry(role="judge", model="test-judge", engine="openai", digest="j" * 32)],
         stages={},

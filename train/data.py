@@ -7,17 +7,15 @@ against the manifest they were published with, and only then are rows read.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from specdistill.errors import SchemaError, TrainError, UsageError
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.manifest import Manifest
+from specdistill.schemas.verify import MANIFEST, file_digest, read_manifest, verify_tree
 
 if TYPE_CHECKING:
     import datasets
@@ -53,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published set whose manifest has been read.
+    """A published set whose files have been checked.
 
     Attributes:
         source: where it comes from.
@@ -85,11 +83,11 @@ class PublishedSet:
         return counts
 
     def load(self, config: str, split: str) -> datasets.Dataset:
-        """The rows of one split, after checking its files against the manifest.
+        """The rows of one split.
 
         Raises:
             UsageError: no such config or split.
-            TrainError: a file is missing, was changed or is not in the manifest.
+            TrainError: the rows cannot be read, or are not as many as the manifest says.
             SchemaError: the rows lack a column this version needs.
         """
         import datasets
@@ -100,7 +98,6 @@ class PublishedSet:
                 f"Config '{config}' of '{self.source.asked}' has no rows in split '{split}'.",
                 f"It has: {', '.join(f'{name} ({rows} rows)' for name, rows in counts.items() if rows)}.",
             )
-        verify(self.folder, self.manifest, f"{config}/")
         try:
             rows = datasets.load_dataset(str(self.folder), config, split=split)
         except (ValueError, OSError, datasets.exceptions.DatasetsError) as exc:
@@ -122,41 +119,34 @@ class PublishedSet:
 
 
 def open_set(asked: str) -> PublishedSet:
-    """Pin a published set and read its manifest.
+    """Pin a published set and prove that every file is what its manifest says.
 
     Args:
         asked: a folder made by `publish --to-dir`, or `org/name@revision`.
 
     Raises:
         UsageError: neither a folder nor a hub id.
-        TrainError: the hub does not have it or cannot be reached, or it has no readable manifest, or the manifest
-            is that of another version than the tag says.
+        TrainError: the hub does not have it or cannot be reached, it is not a release, or it is another version
+            than the tag says.
+        SchemaError: a file is missing, was changed or is not in the manifest.
+        RunError: the manifest cannot be read.
     """
     source = pin(asked)
-    path = source.folder / "manifest.json"
-    if not path.is_file():
+    path = source.folder / MANIFEST
+    if not path.is_file() or read_manifest(path).release is None:
         raise TrainError(
-            f"'{asked}' has no manifest.json, so it is not a published set.",
+            f"'{asked}' is not a published set: it has no manifest of a release.",
             "Make one with `specdistill publish RUN --to-dir DIR`; a run folder itself is not one.",
             file=path,
         )
-    raw = path.read_bytes()
-    try:
-        manifest = Manifest.model_validate_json(raw)
-    except ValidationError as exc:
-        raise TrainError(
-            f"The manifest of '{asked}' cannot be read: {exc.errors()[0]['msg']}.",
-            "It was written by another version or changed by hand; publish the set again.",
-            file=path,
-            key=".".join(str(part) for part in exc.errors()[0]["loc"]),
-        ) from exc
+    manifest = verify_tree(source.folder)
     tag = _VERSION_TAG.match(source.revision or "")
     if tag and manifest.release and manifest.release.version != tag.group(1):
         raise TrainError(
             f"The tag '{source.revision}' points at version {manifest.release.version} of '{source.repo}'.",
             "Somebody moved the tag; ask for a commit sha, or publish the version again.",
         )
-    return PublishedSet(source, manifest, hashlib.sha256(raw).hexdigest())
+    return PublishedSet(source, manifest, file_digest(path))
 
 
 def pin(asked: str) -> Source:
@@ -204,25 +194,3 @@ def _pin_hub(asked: str, repo: str, revision: str | None) -> Source:
             "Check HF_ENDPOINT and the network, or name a commit sha that is already in the cache, or a folder.",
         ) from exc
     return Source(asked, repo, revision, sha, folder)
-
-
-def verify(folder: Path, manifest: Manifest, prefix: str) -> None:
-    """Check the files under `prefix` against the manifest.
-
-    Raises:
-        TrainError: a file is missing, differs, or is not in the manifest.
-    """
-    known = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
-    found = {path.relative_to(folder).as_posix() for path in (folder / prefix).rglob("*") if path.is_file()}
-    wrong = [f"{path} is missing" for path in sorted(set(known) - found)]
-    wrong += [f"{path} is not in the manifest" for path in sorted(found - set(known))]
-    for path in sorted(set(known) & found):
-        with (folder / path).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != known[path].sha256:
-                wrong.append(f"{path} differs from what was published")
-    if wrong:
-        raise TrainError(
-            f"The files in {folder} are not what the manifest says: {'; '.join(wrong[:5])}.",
-            "Fetch or publish the set again; a published set is never edited by hand.",
-            file=folder / "manifest.json",
-        )

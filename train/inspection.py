@@ -131,9 +131,9 @@ def inspect_trainer(
                 if method != "reward" and (wrong := check_mask(tokenizer, given[at], one, convention.kwargs)):
                     problems.append(wrong)
                 seen += [(code, one.id, text) for code, text in problems]
-    for key, prompt in zip(published["id"], published["prompt"], strict=True):
-        if words := spec.found_in("\n".join(turn["content"] for turn in prompt)):
-            seen.append(("spec_in_prompt", key, f"'{words}'"))
+    asked = ["\n".join(turn["content"] for turn in prompt) for prompt in published["prompt"]]
+    leaks = zip(published["id"], spec.found_in(asked), strict=True)
+    seen += [("spec_in_prompt", key, f"'{words}'") for key, words in leaks if words]
     dropped = total - source.kept(total)
     cut = _cut(source, method, tokenizer, limit, convention)
     findings = merged(seen)
@@ -256,11 +256,16 @@ def _cut(
     if limit is None or source.packed or not len(rows):
         return 0
     if method == "sft":
-        full = [ids for ids in rows["input_ids"] if len(ids) >= limit]
+        parts = rows.select_columns(["input_ids"]).iter(1000)
+        full = (ids for part in parts for ids in part["input_ids"] if len(ids) >= limit)
         return sum(is_cut(tokenizer, ids, limit, convention) for ids in full)
     if method in ("dpo", "kto"):
         turns = [f"{name}_ids" for name in COMPLETIONS[method]]
-        return sum(any(len(row["prompt_ids"]) + len(row[turn]) > limit for turn in turns) for row in rows)
+        cut = 0
+        for part in rows.select_columns(["prompt_ids", *turns]).iter(1000):
+            lengths = zip(*([len(ids) for ids in part[name]] for name in ("prompt_ids", *turns)), strict=True)
+            cut += sum(prompt + max(said) > limit for prompt, *said in lengths)
+        return cut
     return 0  # a reward model's rows are dropped, not cut; GRPO does not cut prompts
 
 

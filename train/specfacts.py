@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from specdistill.errors import TrainError
-from specdistill.schemas.leak import cited_clauses, copied_words, shingles
-from specdistill.train.data import PublishedSet, verify
-
-SHARED_WORDS = 12
-"""This many words in a row that also stand in a clause make a prompt a carrier of the spec."""
+from specdistill.schemas.citations import cited_series
+from specdistill.schemas.copying import copied_series, shingles_of
+from specdistill.schemas.recipe import Screens
+from specdistill.train.data import PublishedSet
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SpecText:
 
     Attributes:
         anchors: every clause anchor.
-        runs: word runs of the clauses.
+        runs: word runs of the spec, as long as the build counts as copied.
         rendered: category to the text the models were shown.
     """
 
@@ -28,19 +28,23 @@ class SpecText:
     runs: frozenset[str]
     rendered: dict[str, str]
 
-    def found_in(self, prompt: str) -> str | None:
-        """The spec's words or anchors in a prompt, or None. Made-up anchors are no leak: users write codes too."""
-        known, _ = cited_clauses(prompt, self.anchors)
-        return known[0] if known else copied_words(prompt, self.runs, SHARED_WORDS)
+    def found_in(self, prompts: Sequence[str]) -> list[str | None]:
+        """The spec's words or anchors in each prompt, or None: the same measure a release was checked with.
+
+        Made-up anchors are no leak: users write codes too.
+        """
+        texts = pl.Series("prompt", prompts, dtype=pl.String)
+        cited = cited_series(texts, self.anchors)["known"].list.first()
+        copied = copied_series(texts, self.runs)
+        return [anchor or words for anchor, words in zip(cited, copied, strict=True)]
 
 
 def spec_text(published: PublishedSet) -> SpecText:
     """Read the spec that was published with the rows.
 
     Raises:
-        TrainError: the spec is missing or differs from what was published.
+        TrainError: the set carries no spec.
     """
-    verify(published.folder, published.manifest, "spec/")
     table = published.folder / "spec" / "clauses.parquet"
     if not table.is_file():
         raise TrainError(
@@ -52,6 +56,6 @@ def spec_text(published: PublishedSet) -> SpecText:
     rendered = {
         path.stem: path.read_text("utf-8") for path in sorted((published.folder / "spec" / "rendered").glob("*.md"))
     }
-    texts = clauses["text"].to_list()
-    runs = frozenset(run for text in texts for run in shingles(text, SHARED_WORDS))
+    words = Screens.model_validate(published.manifest.recipe.get("screens") or {}).copied_words
+    runs = shingles_of([*clauses["text"].to_list(), *rendered.values()], words)
     return SpecText(frozenset(clauses["anchor"].to_list()), runs, rendered)
