@@ -140,7 +140,7 @@ def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
     from specdistill.builders.engines.embedded import resolve_model
     from specdistill.specs.tokens import tokenizer_counter
 
-    return tokenizer_counter(recipe.context.tokenizer or resolve_model(recipe.generator.model)).count
+    return tokenizer_counter(resolve_model(recipe.context.tokenizer or recipe.generator.model)).count
 
 
 def passing_ids(rows: Rows, recipe: Recipe) -> set[str]:

@@ -309,3 +309,26 @@ def test_preview_shows_the_messages_and_writes_nothing(tmp_path):
         assert generate["read"]["parse"] == "ok"
         assert judge["read"]["status"] in ("scored", "abstained")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_spec_over_the_budget_is_refused_with_what_to_cut(tmp_path):
+    recipe = write_recipe(tmp_path, "http://127.0.0.1:9/v1")
+    recipe.write_text(recipe.read_text() + "context: {budget: 300, tokenizer: embedded}\n")
+    done = build(recipe, tmp_path / "run")
+    assert done.returncode == 1
+    assert "300" in done.stderr
+    assert "tokens" in done.stderr
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_prompt_of_two_categories_is_shown_the_union(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "hello", "category": "violence+self-harm"}\n')
+    with FakeOpenAI() as server:
+        recipe = write_recipe(tmp_path, server.url)
+        recipe.write_text(recipe.read_text().replace("library: seeds, per_category: 2", "path: p.jsonl"))
+        done = build(recipe, tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+    shown = (tmp_path / "run" / "spec" / "rendered" / "violence+self-harm.md").read_text()
+    assert "[VI-R1]" in shown
+    assert "[SH-R1]" in shown
+    assert set(rows(tmp_path / "run", "prompts")["category"]) == {"violence+self-harm"}
