@@ -66,6 +66,8 @@ def publish_run(
     Raises:
         UsageError, RunError, InvariantError, PublishError, DiskError, MissingExtra: see `build_tree` and `release`.
     """
+    # Polars reads several row groups ahead; with texts of some kilobytes that is most of a publisher's memory.
+    os.environ.setdefault("POLARS_ROW_GROUP_PREFETCH_SIZE", "2")
     release_of(ask, layout, None)
     if to_dir is not None:
         target_is_free(to_dir)

@@ -19,7 +19,7 @@ import polars as pl
 from specdistill.errors import MissingExtra, PublishError
 
 Sets = Mapping[str, Mapping[str, pl.DataFrame | pl.LazyFrame]]
-BATCH = 5_000
+BATCH = 500
 PERSONAL = ("EMAIL", "PHONE", "SSN", "CREDIT_CARD", "IP_ADDRESS")
 MAYBE_PERSONAL = r"@|\d[\d\s().+-]{6,}\d|\d+\.\d+\.\d+"
 """Personal data of these kinds has an @ or enough digits; other texts are not looked at."""

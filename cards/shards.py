@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from specdistill.schemas.features import features
 from specdistill.schemas.files import disk_error
 from specdistill.schemas.table import Table
@@ -19,12 +17,16 @@ SHARD_BYTES = 256_000_000
 """A shard is closed once its file is at least this large: several download side by side, each is cut off seldom."""
 GROUP_BYTES = 8_000_000
 """Uncompressed bytes of a row group: the viewer reads whole groups, and writing holds one in memory."""
-GROUP_ROWS = 5_000
-"""Most rows of a row group."""
+GROUP_ROWS = 5_120
+"""Most rows of a row group, a multiple of `STEP`."""
+STEP = 256
+"""Rows read and converted together."""
+READ_BYTES = 1 << 20
+"""Bytes read from disk at once, per column."""
 
 
 def write_split(
-    frame: pl.LazyFrame,
+    source: Path,
     folder: Path,
     split: str,
     table: Table,
@@ -35,7 +37,7 @@ def write_split(
     """Write one split as `SPLIT-00000-of-0000N.parquet`.
 
     Args:
-        frame: rows of the table's schema.
+        source: Parquet file with rows of the table's schema.
 
     Returns:
         The shards in order; none for no rows, since `datasets` cannot load an empty split.
@@ -51,19 +53,18 @@ def write_split(
     sink: Any = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for block in blocks(frame, table):
-            for piece in pieces(block.to_arrow().cast(schema), group_bytes):
-                if writer is None:
-                    path = folder / f"{split}-{len(written):05d}.parquet.part"
-                    written.append(path)
-                    sink = path.open("wb")
-                    writer = pq.ParquetWriter(
-                        sink, schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
-                    )
-                writer.write_table(piece, row_group_size=piece.num_rows)
-                if sink.tell() >= shard_bytes:
-                    _close(writer, sink)
-                    writer = None
+        for group in groups(source, schema, group_bytes):
+            if writer is None:
+                path = folder / f"{split}-{len(written):05d}.parquet.part"
+                written.append(path)
+                sink = path.open("wb")
+                writer = pq.ParquetWriter(
+                    sink, schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
+                )
+            writer.write_table(group, row_group_size=group.num_rows)
+            if sink.tell() >= shard_bytes:
+                _close(writer, sink)
+                writer = None
         if writer is not None:
             _close(writer, sink)
             writer = None
@@ -83,21 +84,38 @@ def _close(writer: Any, sink: Any) -> None:
     sink.close()
 
 
-def blocks(frame: pl.LazyFrame, table: Table) -> Iterator[pl.DataFrame]:
-    """The rows, `GROUP_ROWS` at a time, whatever batches they come off the disk in."""
-    rest = table.empty()
-    for batch in frame.select(table.names).collect_batches(chunk_size=GROUP_ROWS, maintain_order=True):
-        rest = pl.concat([rest, batch]) if rest.height else batch
-        while rest.height >= GROUP_ROWS:
-            yield rest.head(GROUP_ROWS)
-            rest = rest.slice(GROUP_ROWS)
-    if rest.height:
-        yield rest
+def groups(source: Path, schema: Any, group_bytes: int) -> Iterator[Any]:
+    """The rows as Arrow tables of about `group_bytes` bytes and at most `GROUP_ROWS` rows.
+
+    They are put together from steps of `STEP` rows, so the cuts depend on the rows alone and not on the row groups
+    they come off the disk in.
+    """
+    import pyarrow as pa
+
+    held: list[Any] = []
+    for step in steps(source, schema):
+        held.append(step)
+        if sum(part.nbytes for part in held) >= group_bytes or sum(part.num_rows for part in held) >= GROUP_ROWS:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
-def pieces(block: Any, group_bytes: int) -> Iterator[Any]:
-    """An Arrow table cut evenly so that a piece is about `group_bytes` large."""
-    count = max(1, -(-block.nbytes // group_bytes))
-    step = max(1, -(-block.num_rows // count))
-    for start in range(0, block.num_rows, step):
-        yield block.slice(start, step)
+def steps(source: Path, schema: Any) -> Iterator[Any]:
+    """The rows as Arrow tables of `STEP` rows, the last one shorter.
+
+    Read by pyarrow, page by page: it holds little even of a file that is one row group.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES) as file:
+        rest = schema.empty_table()
+        for batch in file.iter_batches(batch_size=STEP, columns=schema.names, use_threads=False):
+            rest = pa.concat_tables([rest, pa.Table.from_batches([batch]).select(schema.names).cast(schema)])
+            while rest.num_rows >= STEP:
+                yield rest.slice(0, STEP)
+                rest = rest.slice(STEP)
+        if rest.num_rows:
+            yield rest

@@ -12,7 +12,7 @@ from specdistill.schemas.citations import cited_series
 from specdistill.schemas.leak import leak_series
 from specdistill.schemas.vocabulary import Arm
 
-BATCH = 20_000
+BATCH = 2_000
 """Rows whose texts are looked at together."""
 
 

@@ -197,8 +197,9 @@ def fill(layout: RunLayout, folder: Path, manifest: Manifest, shard_bytes: int) 
     rows: dict[str, int] = {}
     sets = published(scan_sets(layout.datasets))
     for config, splits in sets.items():
-        for split, frame in splits.items():
-            for shard in write_split(frame, folder / config, split, TABLES[config], shard_bytes=shard_bytes):
+        for split in splits:
+            source = layout.dataset(config, split)
+            for shard in write_split(source, folder / config, split, TABLES[config], shard_bytes=shard_bytes):
                 rows[shard.relative_to(folder).as_posix()] = rows_of(shard)
     for pattern in SPEC_FILES:
         for path in sorted(layout.spec.glob(pattern)):

@@ -25,7 +25,9 @@ from specdistill.schemas.vocabulary import Arm
 Frame = pl.DataFrame | pl.LazyFrame
 Sets = Mapping[str, Mapping[str, Frame]]
 """Config to split to rows, in memory or scanned from disk."""
-BATCH = 20_000
+UNREAD = ("raw", "reasoning", "answer", "justification", "error", "detail")
+"""Columns of `rejected` and `judgments` that nothing is promised about; often the largest."""
+BATCH = 2_000
 """Rows looked at together, so that a set larger than memory can be checked."""
 NAMED = 10
 """Ids named in a message; the violation itself holds all."""
@@ -164,7 +166,7 @@ def _schema(sets: Sets) -> Iterator[Violation]:
 def _values(sets: Sets, table: Table, config: str) -> Iterator[Violation]:
     """Nulls, values outside closed sets, versions, and keys that are used twice; each with its rows."""
     for _, split, frame in each(sets, config):
-        for column in table.columns:
+        for column in (column for column in table.columns if column.name not in UNREAD):
             cell = pl.col(column.name)
             if not column.nullable:
                 rows = frame.filter(cell.is_null())
@@ -188,11 +190,12 @@ def found(
 
 
 def each(sets: Sets, *configs: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """(config, split, rows) of the named configs that are there, or of all, `BATCH` rows at a time."""
+    """(config, split, rows) of the named configs that are there, or of all: `BATCH` rows at a time, no `UNREAD`."""
     for config in configs or tuple(sets):
         for split, frame in sets.get(config, {}).items():
+            read = frame.select(pl.exclude(UNREAD))
             parts = (
-                frame.iter_slices(BATCH) if isinstance(frame, pl.DataFrame) else frame.collect_batches(chunk_size=BATCH)
+                read.iter_slices(BATCH) if isinstance(read, pl.DataFrame) else read.collect_batches(chunk_size=BATCH)
             )
             for part in parts:
                 if part.height:
