@@ -32,6 +32,15 @@ def test_folder_loads_every_config_and_split(folder):
             assert len(published.load(config, split)) == count > 0
 
 
+def test_folder_published_anew_gives_its_new_rows(tmp_path):
+    """`datasets` caches by folder name: the rows of the first would come back for the second."""
+    made = rows()
+    for name, part in (("a", made[:40]), ("b", made[40:80]), ("a", made[80:120])):
+        folder = write_set(tmp_path / name / "release", part)
+        loaded = open_set(str(folder)).load("sft", "train")
+        assert loaded["id"] == [row["id"] for row in part if row["split"] == "train"]
+
+
 def test_missing_config_and_split_name_what_there_is(folder):
     published = open_set(str(folder))
     with pytest.raises(UsageError, match="kto, preference, prompts, sft"):

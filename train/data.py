@@ -99,7 +99,9 @@ class PublishedSet:
                 f"It has: {', '.join(f'{name} ({rows} rows)' for name, rows in counts.items() if rows)}.",
             )
         try:
-            rows = datasets.load_dataset(str(self.folder), config, split=split)
+            rows = datasets.load_dataset(
+                str(self.folder), config, split=split, cache_dir=str(cache_for(self.manifest_sha256))
+            )
         except (ValueError, OSError, datasets.exceptions.DatasetsError) as exc:
             raise TrainError(
                 f"Config '{config}' of '{self.source.asked}' cannot be read: {exc}",
@@ -194,3 +196,14 @@ def _pin_hub(asked: str, repo: str, revision: str | None) -> Source:
             "Check HF_ENDPOINT and the network, or name a commit sha that is already in the cache, or a folder.",
         ) from exc
     return Source(asked, repo, revision, sha, folder)
+
+
+def cache_for(digest: str) -> Path:
+    """Where `datasets` may keep Arrow copies of rows with this digest.
+
+    Its own cache is keyed by the folder's name and README: two folders of one name, or one folder published twice,
+    give the rows of whichever was loaded first, without a word (datasets 5.2).
+    """
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "specdistill" / digest[:32]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specdistill.errors import TrainError, UsageError
+from specdistill.schemas.verify import file_digest
 from specdistill.train.arguments import DataArguments
-from specdistill.train.data import Source, pin
+from specdistill.train.data import Source, cache_for, pin
 
 if TYPE_CHECKING:
     import datasets
@@ -74,18 +75,19 @@ def _load(asked: DataArguments) -> tuple[datasets.Dataset, dict[str, Any]]:
     if path.is_file():
         if path.suffix not in _FILES:
             raise UsageError(f"'{name}' is no data file.", f"Give one of {', '.join(_FILES)}, a folder, or a hub id.")
-        rows = hf.load_dataset(_FILES[path.suffix], data_files=str(path), split="train")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(path)
+        kind, cache = _FILES[path.suffix], str(cache_for(found))
+        rows = hf.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache)
         return rows, _record(Source(name, None, None, None, path), None, "train", found)
     source = pin(name)
+    digest = None if source.sha else _folder_digest(source.folder)
     try:
-        rows = hf.load_dataset(str(source.folder), config, split=split)
+        cache = str(cache_for(source.sha or digest or ""))
+        rows = hf.load_dataset(str(source.folder), config, split=split, cache_dir=cache)
     except (ValueError, OSError, hf.exceptions.DatasetsError) as exc:
         raise TrainError(
             f"The mixture '{name}' cannot be read: {exc}", "Name its --mixture_config and --mixture_split."
         ) from exc
-    digest = None if source.sha else _folder_digest(source.folder)
     return rows, _record(source, config, split, digest)
 
 
@@ -105,8 +107,7 @@ def _folder_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(file_digest(path).encode())
     return total.hexdigest()
 
 
