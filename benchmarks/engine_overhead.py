@@ -140,11 +140,9 @@ def vllm_ours(args: argparse.Namespace) -> dict[str, float]:
         return sum(one.completion_tokens or 0 for found in await asyncio.gather(*asked) for one in found)
 
     asyncio.run(rows(10**7, 8))
-    started = time.perf_counter()
-    tokens = asyncio.run(rows(0, args.rows))
-    wall = time.perf_counter() - started
+    figures = _timed(lambda: asyncio.run(rows(0, args.rows)))
     engine.unload()
-    return {"tokens/s": tokens / wall, "seconds": wall, "tokens": tokens, "load s": load}
+    return figures | {"load s": load}
 
 
 def vllm_bare(args: argparse.Namespace) -> dict[str, float]:
@@ -177,11 +175,30 @@ def vllm_bare(args: argparse.Namespace) -> dict[str, float]:
         return sum(len(output.token_ids) for request in found for output in request.outputs)
 
     rows(10**7, 8)
-    started = time.perf_counter()
-    tokens = rows(0, args.rows)
-    wall = time.perf_counter() - started
+    figures = _timed(lambda: rows(0, args.rows))
     llm.llm_engine.engine_core.shutdown()
-    return {"tokens/s": tokens / wall, "seconds": wall, "tokens": tokens, "load s": load}
+    return figures | {"load s": load}
+
+
+def _timed(work: Callable[[], int]) -> dict[str, float]:
+    """Speed of some work that gives a number of tokens, and its CPU time over all processes and in this one."""
+    import psutil
+
+    def spent() -> tuple[float, float]:
+        own = psutil.Process()
+        times = {process.pid: sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True))}
+        return sum(times.values()), times[own.pid]
+
+    (every, own), started = spent(), time.perf_counter()
+    tokens = work()
+    wall, (every_after, own_after) = time.perf_counter() - started, spent()
+    return {
+        "tokens/s": tokens / wall,
+        "seconds": wall,
+        "tokens": tokens,
+        "CPU-s per 1,000 tokens": (every_after - every) / tokens * 1000,
+        "of it in this process": (own_after - own) / tokens * 1000,
+    }
 
 
 # --- taking turns

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from specdistill.builders.engines.base import Request
@@ -23,6 +22,7 @@ from specdistill.schemas.vocabulary import FinishReason, ParseOutcome
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("vllm")
+psutil = pytest.importorskip("psutil")
 
 STOP, LENGTH, ERROR = FinishReason.STOP, FinishReason.LENGTH, FinishReason.ERROR
 OPTIONS = {"max_model_len": 1024, "kv_cache_memory_bytes": 2**30}
@@ -58,11 +58,11 @@ def complete(engine, *requests: Request) -> list:
     return asyncio.run(together())
 
 
-def engine_processes(parent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in parent.children(recursive=True) if "multiprocessing.resource" not in _command(child)]
+def engine_processes(parent) -> list:
+    return [child for child in parent.children(recursive=True) if "VLLM::" in _command(child)]
 
 
-def _command(process: psutil.Process) -> str:
+def _command(process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
