@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from specdistill.schemas.digest import digest
 from specdistill.specs.loader import load_spec
 from specdistill.specs.model import Spec
 from specdistill.specs.render import Rendered, render
@@ -67,6 +68,12 @@ class SpecContexts:
     def digest(self, label: str) -> str:
         """Digest of what the models are shown."""
         return self.rendered(label).digest
+
+    def category_digest(self, label: str) -> str:
+        """Digest of the category's own content (of all of them, for a union), whatever else is shown with it."""
+        ids = self.rendered(label).categories
+        digests = [self.spec.category(name).digest for name in ids]
+        return digests[0] if len(digests) == 1 else digest(*digests)
 
     def example_anchor(self, label: str) -> str:
         """An anchor of the category, to show the citation form."""

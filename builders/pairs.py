@@ -44,6 +44,9 @@ def preference_pairs(judged: pl.DataFrame, preference: Preference) -> pl.DataFra
         pl.col("score").alias("score_chosen"),
         pl.col("squared_error").alias("chosen_error"),
         pl.col("answer").alias("chosen_answer"),
+        "spec_digest",
+        "category_digest",
+        "clause_digests",
     )
     rejected = side.select(
         "prompt_id",

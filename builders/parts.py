@@ -78,7 +78,7 @@ def read_parts(folder: Path, table: Table) -> pl.DataFrame:
     frames = []
     for path in paths:
         try:
-            frames.append(pl.read_parquet(path).select(table.names))
+            frames.append(table.completed(pl.read_parquet(path)))
         except (pl.exceptions.PolarsError, OSError) as exc:
             raise RunError(
                 f"This part cannot be read: {exc}.",

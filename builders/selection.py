@@ -119,7 +119,7 @@ def select(
     )
     decided = decide(candidates, screen_frame(candidates, prompts, facts, recipe.screens), scores, recipe)
     splits = split_of(prompts, recipe.split)
-    return split_sets(make_sets(prompts, decided, judgments, recipe), splits)
+    return split_sets(make_sets(prompts, decided, judgments, clauses, recipe), splits)
 
 
 def split_sets(sets: Mapping[str, pl.DataFrame], splits: pl.DataFrame) -> Sets:

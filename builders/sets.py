@@ -28,16 +28,17 @@ def finish(config: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def make_sets(
-    prompts: pl.DataFrame, decided: pl.DataFrame, judgments: pl.DataFrame, recipe: Recipe
+    prompts: pl.DataFrame, decided: pl.DataFrame, judgments: pl.DataFrame, clauses: pl.DataFrame, recipe: Recipe
 ) -> dict[str, pl.DataFrame]:
     """Every published config, not yet split.
 
     Args:
         decided: from `selection.decide`.
+        clauses: the clause table of the spec.
     """
     rows = decided.join(
         prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
-    ).with_columns(pl.col("candidate_id").alias("id"))
+    ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
     judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null())
     return {
         "sft": finish("sft", rows.filter(pl.col("reason").is_null()).with_columns(assistant().alias("completion"))),
@@ -53,6 +54,13 @@ def make_sets(
         "rejected": finish("rejected", rows.filter(pl.col("reason").is_not_null())),
         "judgments": finish("judgments", judgments.with_columns(pl.col("judgment_id").alias("id"))),
     }
+
+
+def cited_digests(clauses: pl.DataFrame) -> pl.Expr:
+    """`clause_digests`: the digest of each clause in `clauses`, in the same order."""
+    known = dict(clauses.select("anchor", "digest").iter_rows())
+    digests = pl.element().replace_strict(known, default=None, return_dtype=pl.String)
+    return pl.col("clauses").list.eval(digests).alias("clause_digests")
 
 
 def kto(judged: pl.DataFrame) -> pl.DataFrame:

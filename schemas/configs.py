@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import polars as pl
 
-from specdistill.schemas.rows import CANDIDATES, JUDGMENTS, MESSAGES, OUTCOMES, REASONED_MESSAGES
+from specdistill.schemas.rows import CANDIDATES, CATEGORY_DIGEST, JUDGMENTS, MESSAGES, OUTCOMES, REASONED_MESSAGES
 from specdistill.schemas.table import Column, Table
 from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 
 _VERSION = Column("schema_version", pl.String, "Version of this config's schema.")
 _PROMPT = Column("prompt", MESSAGES, "The conversation without the spec; the last turn is the user's.")
 _CATEGORY = Column("category", pl.String, "Category of the spec.")
 _PROMPT_ID = Column("prompt_id", pl.String, "The prompt's id; samples of one prompt share it.")
-_SPEC = Column("spec_digest", pl.String, "Digest of the rendered spec(category) shown.", nullable=True)
+_CLAUSE_DIGESTS = Column(
+    "clause_digests",
+    pl.List(pl.String),
+    "Content digests of the clauses that the reasoning cites, in the order of their anchors.",
+    nullable=True,
+)
+_DIGESTS = (
+    Column("spec_digest", pl.String, "Digest of the rendered spec(category) shown.", nullable=True),
+    CATEGORY_DIGEST,
+    _CLAUSE_DIGESTS,
+)
+"""What exactly was taught: a row of another policy version is told from today's without reading either."""
 _COMPLETION = Column(
     "completion",
     REASONED_MESSAGES,
@@ -44,7 +55,7 @@ SFT = Table(
         ),
         _SCORE,
         Column("clauses", pl.List(pl.String), "Clauses of the spec that the reasoning cites."),
-        _SPEC,
+        *_DIGESTS,
         _VERSION,
     ),
     key=("id",),
@@ -68,6 +79,7 @@ PREFERENCE = Table(
         Column("chosen_id", pl.String, "candidate_id of `chosen`."),
         Column("rejected_id", pl.String, "candidate_id of `rejected`."),
         Column("rejected_arm", pl.String, "Arm `rejected` was sampled in.", values=tuple(Arm)),
+        *_DIGESTS,
         _VERSION,
     ),
     key=("id",),
@@ -85,6 +97,7 @@ KTO = Table(
         _SCORE,
         _CATEGORY,
         _PROMPT_ID,
+        *_DIGESTS,
         _VERSION,
     ),
     key=("id",),
@@ -112,6 +125,7 @@ REWARD = Table(
         _PROMPT_ID,
         Column("arm", pl.String, "Arm it was sampled in.", values=tuple(Arm)),
         Column("label", pl.Boolean, "Whether the score reaches the threshold and the filters pass."),
+        *_DIGESTS,
         _VERSION,
     ),
     key=("id",),
@@ -148,6 +162,7 @@ REJECTED = Table(
             nullable=True,
         ),
         *(column for column in CANDIDATES.columns if column.name != "candidate_id"),
+        _CLAUSE_DIGESTS,
         Column("score", pl.Float64, "Aggregated judge score, if it was judged.", nullable=True),
         _VERSION,
     ),

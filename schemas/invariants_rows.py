@@ -133,6 +133,14 @@ def citations(sets: Sets, facts: Facts) -> Iterator[Violation]:
     for config, split, frame in each(sets, "sft"):
         unknown = frame.filter(pl.col("clauses").list.eval(~pl.element().is_in(sorted(facts.anchors))).list.any())
         yield from found(Invariant.CITATIONS, config, split, unknown, "`clauses` names a clause that does not exist")
+        known = dict(facts.clauses.select("anchor", "digest").iter_rows())
+        taught = pl.element().replace_strict(known, default=None, return_dtype=pl.String)
+        if "clause_digests" not in frame.columns:  # before 1.1.0
+            continue
+        stale = frame.filter(pl.col("clause_digests").is_not_null()).filter(
+            pl.col("clauses").list.eval(taught) != pl.col("clause_digests")
+        )
+        yield from found(Invariant.CITATIONS, config, split, stale, "a cited clause reads otherwise in this policy")
 
 
 def abstentions(sets: Sets, facts: Facts) -> Iterator[Violation]:

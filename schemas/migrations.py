@@ -108,9 +108,11 @@ def added_columns(frame: pl.DataFrame, table: Table, version: str) -> tuple[pl.D
         SchemaError: it is not that simple, so the version is unknown.
     """
     missing = [column for column in table.columns if column.name not in frame.columns]
-    if parsed(version)[0] != parsed(table.version)[0] or any(not column.nullable for column in missing):
+    lacking = [column.name for column in missing if not column.nullable]
+    if parsed(version)[0] != parsed(table.version)[0] or lacking:
+        why = f": column '{lacking[0]}' is missing" if lacking else ""
         raise SchemaError(
-            f"Schema version {version} of '{table.name}' cannot be brought to {table.version}.",
+            f"Schema version {version} of '{table.name}' cannot be brought to {table.version}{why}.",
             "The version is unknown to this specdistill; build the set again from its run.",
         )
     frame = frame.with_columns(

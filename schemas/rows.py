@@ -54,9 +54,13 @@ PROMPTS = Table(
     key=("prompt_id",),
 )
 
+CATEGORY_DIGEST = Column(
+    "category_digest", pl.String, "Digest of the shown category's own content; null without a spec.", nullable=True
+)
+
 CANDIDATES = Table(
     "candidates",
-    "1.0.0",
+    "1.1.0",
     "One sampled (reasoning, answer) a row.",
     (
         Column("candidate_id", pl.String, "Digest of prompt, generator, rendered spec and sample index."),
@@ -77,6 +81,7 @@ CANDIDATES = Table(
             "Digest of the rendered spec(category) shown; null without one.",
             nullable=True,
         ),
+        CATEGORY_DIGEST,
         Column("parse", pl.String, "What reading the text gave.", values=tuple(ParseOutcome)),
         Column("reasoning", pl.String, "Chain of thought.", nullable=True),
         Column("answer", pl.String, "What the user sees.", nullable=True),
@@ -91,7 +96,7 @@ CANDIDATES = Table(
 
 JUDGMENTS = Table(
     "judgments",
-    "1.0.0",
+    "1.1.0",
     "One judge sample a row, raw. An abstention has no numbers.",
     (
         Column("judgment_id", pl.String, "Digest of candidate, judge and sample index."),
@@ -101,6 +106,7 @@ JUDGMENTS = Table(
         Column("judge", pl.String, "Judge model."),
         Column("judge_digest", pl.String, "Digest of judge model, sampling, rubric and template version."),
         Column("spec_digest", pl.String, "Digest of the rendered spec(category) the judge held."),
+        CATEGORY_DIGEST,
         Column("sample_index", pl.Int32, "0-based index among the k samples."),
         Column("status", pl.String, "`scored`, `abstained` or `failed`.", values=tuple(JudgmentStatus)),
         Column("abstain_reason", pl.String, "Why there is no verdict.", True, tuple(AbstainReason)),

@@ -83,6 +83,15 @@ class Table:
                 "Check the types against `specdistill schema show`.",
             ) from exc
 
+    def completed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Exactly these columns; those that may be null and are missing (rows of an earlier version) are null.
+
+        Raises:
+            polars.exceptions.ColumnNotFoundError: a column that is never null is missing.
+        """
+        missing = [c for c in self.columns if c.nullable and c.name not in frame.columns]
+        return frame.with_columns(pl.lit(None, dtype=c.dtype).alias(c.name) for c in missing).select(self.names)
+
     def type_problems(self, schema: pl.Schema) -> list[str]:
         """Columns that are missing or of another type, in words. Extra columns are allowed."""
         found = []

@@ -21,6 +21,7 @@ from specdistill.builders.run import write_sets
 from specdistill.builders.selection import select
 from specdistill.builders.tasks import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.schemas.configs import TABLES
+from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Engine, Recipe
@@ -212,6 +213,7 @@ def candidate_rows(
                     "model": recipe.generator.model,
                     "generator_digest": by_generator,
                     "spec_digest": spec_digest,
+                    "category_digest": spec_digest and digest("category", category),
                     "prompt_tokens": None if row["parse"] == "failed" else 900 if spec_digest else 60,
                     "completion_tokens": None if row["parse"] == "failed" else rng.randrange(40, 200),
                 }
@@ -299,6 +301,7 @@ def judgment_rows(
                     "judge": recipe.judge.model,
                     "judge_digest": by_judge,
                     "spec_digest": spec_digest,
+                    "category_digest": digest("category", candidate["category"]),
                     "sample_index": index,
                     "status": status,
                     "abstain_reason": rng.choice(["declined", "not_json", "truncated"])

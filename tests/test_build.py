@@ -233,6 +233,15 @@ def test_a_changed_clause_regenerates_only_its_category(undisturbed, tmp_path):
         ~pl.col("judgment_id").is_in(keys(reference)["judgments"])
     )
     assert set(judged["category"]) == {"harassment"}
+    policy = load_spec(spec)
+    digests = {category.id: category.digest for category in policy.categories}
+    assert set(new["category_digest"]) == set(judged["category_digest"]) == {digests["harassment"]}
+    assert digests["harassment"] != load_spec("safety").category("harassment").digest
+    taught = rows(out, "sft")
+    assert taught["category_digest"].to_list() == [digests[category] for category in taught["category"]]
+    assert taught["clause_digests"].to_list() == [
+        [policy.by_anchor[anchor].digest for anchor in anchors] for anchors in taught["clauses"].to_list()
+    ]
     # Equal answers to one prompt are judged by one call, so there may be fewer calls than rows, never more.
     assert 0 < len(finished(out)) - len(calls) <= new.height + judged.height
     status = json.loads(run_command("status", str(out), "--json").stdout)

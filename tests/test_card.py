@@ -275,7 +275,7 @@ def test_changes_are_told_from_manifests(run: RunLayout) -> None:
     new.spec.digest, new.spec.version = "other", "1.1.0"
     new.counts["extra"] = new.counts.pop("kto")
     new.counts["sft"]["train"] += 10
-    new.schemas["sft"] = "1.1.0"
+    new.schemas["sft"] = "9.1.0"
     new.recipe["judge"]["threshold"] = 0.9
     new.models[1].model = "example/other-judge"
     told = changes(old, new)
@@ -284,7 +284,7 @@ def test_changes_are_told_from_manifests(run: RunLayout) -> None:
         "Config extra is new.",
         "Config kto is gone.",
         f"Config sft has {sum(new.counts['sft'].values()):,} rows; it had {sum(old.counts['sft'].values()):,}.",
-        "Schema of sft: 1.0.0 to 1.1.0.",
+        f"Schema of sft: {old.schemas['sft']} to 9.1.0.",
         "The judge is example/other-judge; it was example/judge.",
         "The threshold is 0.9; it was 0.6.",
     ]

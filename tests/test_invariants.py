@@ -158,6 +158,11 @@ FAULTS: dict[str, tuple[Invariant, str, Plant]] = {
         "sft",
         lambda sets: [change(sets, "sft", 4, clauses=["TO-C1", "TO-X1"])],
     ),
+    "digest of another wording": (
+        Invariant.CITATIONS,
+        "sft",
+        lambda sets: [change(sets, "sft", 4, clause_digests=["0" * 32, "1" * 32])],
+    ),
     "abstention with a number": (Invariant.ABSTENTION, "judgments", abstention_with_number),
     "score without votes": (Invariant.ABSTENTION, "sft", scored_without_votes),
     "score out of range": (Invariant.RANGE, "reward", lambda sets: [change(sets, "reward", 0, helpfulness=1.5)]),

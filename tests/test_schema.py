@@ -29,6 +29,11 @@ OLD = sorted(FORMATS.glob("*.jsonl"))
 MUST_FAIL = json.loads((FORMATS / "must_fail.json").read_text(encoding="utf-8"))
 
 
+def todays(config: str) -> Path:
+    """The fixture of the current version."""
+    return FORMATS / f"{config}-{TABLES[config].version}.jsonl"
+
+
 def run(*arguments: str) -> tuple[int, str]:
     """The command, and what it says; our errors as the real program's exit codes."""
     result = CliRunner().invoke(cli.app, arguments)
@@ -66,7 +71,7 @@ def test_what_must_fail_fails_and_says_why(name: str, tmp_path: Path) -> None:
 def test_json_schema_says_what_the_table_says(config: str, tmp_path: Path) -> None:
     schema = json_schema(TABLES[config])
     jsonschema.Draft202012Validator.check_schema(schema)
-    rows = [json.loads(line) for line in (FORMATS / f"{config}-1.0.0.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in todays(config).read_text().splitlines()]
     for row in rows:
         jsonschema.validate(row, schema)
     assert set(schema["properties"]) == set(TABLES[config].names) == set(features(TABLES[config]))
@@ -107,14 +112,15 @@ HISTORY = {
 
 
 def test_steps_are_taken_in_turn_from_any_version() -> None:
-    today = read_rows(FORMATS / "kto-1.0.0.jsonl", TABLES["kto"])
-    middle = today.drop("category").with_columns(pl.lit("0.9.0").alias("schema_version"))
+    first = read_rows(FORMATS / "kto-1.0.0.jsonl", TABLES["kto"])
+    today, later = migrate(first, "kto")
+    middle = first.drop("category").with_columns(pl.lit("0.9.0").alias("schema_version"))
     oldest = middle.with_columns(pl.col("score") * 10, pl.lit("0.8.0").alias("schema_version")).rename(
         {"score": "rating"}
     )
-    for old, steps in ((oldest, 2), (middle, 1), (today, 0)):
+    for old, steps in ((oldest, 2), (middle, 1), (first, 0)):
         rows, done = migrate(old, "kto", HISTORY)
-        assert len(done) == steps
+        assert len(done) == steps + len(later)
         assert rows["score"].to_list() == pytest.approx(today["score"].to_list())
         assert rows.drop("score", "category").equals(today.drop("score", "category"))
 
@@ -122,15 +128,16 @@ def test_steps_are_taken_in_turn_from_any_version() -> None:
 def test_new_columns_that_may_be_null_need_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     table = TABLES["kto"]
     more = Column("language", pl.String, "Language of the prompt.", True)
-    grown = Table("kto", "1.3.0", table.doc, (*table.columns, more), table.key)
+    grown = Table("kto", "1.99.0", table.doc, (*table.columns, more), table.key)
+    path = todays("kto")
     monkeypatch.setitem(TABLES, "kto", grown)
-    rows, done = migrate(read_rows(FORMATS / "kto-1.0.0.jsonl", grown), "kto")
+    rows, done = migrate(read_rows(path, grown), "kto")
     assert rows["language"].to_list() == [None, None]
-    assert done == ["1.0.0 to 1.3.0: new columns, null (language)"]
+    assert done == [f"{table.version} to 1.99.0: new columns, null (language)"]
     needed = Column("language", pl.String, "Language of the prompt.")
-    monkeypatch.setitem(TABLES, "kto", Table("kto", "1.3.0", table.doc, (*table.columns, needed), table.key))
-    with pytest.raises(SchemaError, match=r"cannot be brought to 1\.3\.0"):
-        migrate(read_rows(FORMATS / "kto-1.0.0.jsonl", TABLES["kto"]), "kto")
+    monkeypatch.setitem(TABLES, "kto", Table("kto", "1.99.0", table.doc, (*table.columns, needed), table.key))
+    with pytest.raises(SchemaError, match=r"cannot be brought to 1\.99\.0"):
+        migrate(read_rows(path, table), "kto")
 
 
 @pytest.mark.parametrize("version", ["1", "1.0", "a.b.c", "1.0.0.0", "", "-1.0.0"])
@@ -177,8 +184,9 @@ def test_cards_without_columns_have_none(text: str) -> None:
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    assert run("list")[1].count("1.0.0") == len(TABLES) + 4
-    assert json.loads(run("list", "--json")[1])["published configs"]["sft"] == "1.0.0"
+    shown = run("list")[1]
+    assert all(name in shown and table.version in shown for name, table in TABLES.items())
+    assert json.loads(run("list", "--json")[1])["published configs"]["sft"] == TABLES["sft"].version
     assert "`reasoning_content`" in run("show", "sft")[1]
     assert json.loads(run("show", "kto", "--as", "json-schema")[1])["title"] == "kto"
     assert "_type" in run("show", "kto", "--as", "features")[1]
@@ -187,7 +195,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     layout = write_run(tmp_path / "run", prompts=12)
     assert run("validate", str(layout.root))[0] == 0
-    code, text = run("validate", str(FORMATS / "sft-1.0.0.jsonl"), "--config", "kto")
+    code, text = run("validate", str(todays("sft")), "--config", "kto")
     assert (code, "column 'label' is missing" in text) == (1, True)
     assert run("validate", str(tmp_path))[0] == 2
 
@@ -214,11 +222,11 @@ def unknown(config: str, near: str) -> tuple[str, str]:
 def test_migrate_writes_files_and_folders(tmp_path: Path) -> None:
     old = tmp_path / "kto"
     old.mkdir()
-    rows = read_rows(FORMATS / "kto-1.0.0.jsonl", TABLES["kto"])
+    rows = read_rows(todays("kto"), TABLES["kto"])
     rows.write_parquet(old / "train.parquet")
     assert run("migrate", str(tmp_path), str(tmp_path / "new"))[0] == 0
     assert pl.read_parquet(tmp_path / "new" / "kto" / "train.parquet").equals(rows)
-    single = run("migrate", str(FORMATS / "sft-1.0.0.jsonl"), str(tmp_path / "one.parquet"), "--config", "sft")
+    single = run("migrate", str(todays("sft")), str(tmp_path / "one.parquet"), "--config", "sft")
     assert single[0] == 0
     assert "is of today" in single[1]
     assert pl.read_parquet(tmp_path / "one.parquet").height == 2
