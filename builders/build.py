@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.calibration import calibrate, population_of, stored_labels
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.ledger import Ledger
@@ -57,11 +58,13 @@ class Result:
     Attributes:
         counts: config to split to rows.
         failed_calls: candidates and judgments whose call failed; a rerun retries them.
+        calibration: what the run's human labels say; empty without labels.
     """
 
     layout: RunLayout
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     failed_calls: int = 0
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 def build(recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = None) -> Result:
@@ -235,6 +238,8 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     layout.manifest.unlink(missing_ok=True)
     sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
     counts = write_sets(layout, sets)
-    write_manifest(layout, recipe, counts)
+    labels = stored_labels(layout)
+    calibration = calibrate(population_of(sets, recipe.judge.weights), labels, recipe.judge.threshold)
+    write_manifest(layout, recipe, counts, calibration)
     failed = sum(frame.filter(pl.col("error").is_not_null()).height for frame in (rows.candidates, rows.judgments))
-    return Result(layout, counts, failed)
+    return Result(layout, counts, failed, calibration)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -33,8 +34,16 @@ PACKAGES = (
 )
 
 
-def write_manifest(layout: RunLayout, recipe: Recipe, counts: dict[str, dict[str, int]]) -> Manifest:
+def write_manifest(
+    layout: RunLayout,
+    recipe: Recipe,
+    counts: dict[str, dict[str, int]],
+    calibration: dict[str, Any] | None = None,
+) -> Manifest:
     """Write `manifest.json` of a run whose derived sets are on disk.
+
+    Args:
+        calibration: what human labels say about the judge.
 
     Raises:
         DiskError: it cannot be written.
@@ -53,6 +62,7 @@ def write_manifest(layout: RunLayout, recipe: Recipe, counts: dict[str, dict[str
             str(path.relative_to(layout.root)): file_entry(path)
             for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
         },
+        calibration=calibration or {},
         packages=installed(),
     )
     write_whole(layout.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())

@@ -5,31 +5,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from specdistill.builders.build import Result, derive
-from specdistill.builders.run import locked, open_run, save_recipe
+from specdistill.builders.calibration import keep_labels, population_of, stored_labels, threshold_for
+from specdistill.builders.run import locked, open_run, read_rows, save_recipe
+from specdistill.builders.selection import select
 from specdistill.builders.tasks import generator_digest, judge_digest
 from specdistill.errors import SelectionError
+from specdistill.schemas.labels import read_labels
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.recipe_file import load_recipe
 
 
-def reselect(root: Path, overrides: Sequence[str] = ()) -> Result:
+def reselect(
+    root: Path, overrides: Sequence[str] = (), *, labels: Path | None = None, precision: float | None = None
+) -> Result:
     """Derive all sets of a run again, without a model call.
 
     Args:
         overrides: `key=value` pairs over the run's recipe, which is rewritten with them.
+        labels: file of human labels; they are kept in the run.
+        precision: set the threshold to the lowest one whose accepted rows are good in at least this share, by the
+            run's labels.
 
     Raises:
-        SelectionError: a setting asks for rows that are not there.
+        SelectionError: a setting asks for rows that are not there, or labels that cannot be read or do not suffice.
         RunError: there is no run, or another process builds in it.
     """
     layout, before = open_run(root)
+    given = read_labels(labels) if labels else None
     with locked(layout):
         recipe = load_recipe(layout.recipe, overrides)
         refuse_new_work(before, recipe, layout)
+        known = stored_labels(layout) if given is None else keep_labels(layout, given)
+        if precision is not None:
+            recipe = load_recipe(
+                layout.recipe, [*overrides, f"judge.threshold={reaching(precision, recipe, layout, known)!r}"]
+            )
         save_recipe(layout, recipe)
         return derive(recipe, layout)
+
+
+def reaching(target: float, recipe: Recipe, layout: RunLayout, labels: pl.DataFrame) -> float:
+    """The threshold that gives a wanted precision, by the run's labels.
+
+    Raises:
+        SelectionError: there are no labels, or none suffices.
+    """
+    if labels.is_empty():
+        raise SelectionError(
+            "The run has no human labels to find a threshold by.",
+            "Give --labels FILE with id,label.",
+            file=layout.labels,
+        )
+    rows = read_rows(layout, recipe)
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
+    return threshold_for(population_of(sets, recipe.judge.weights), labels, target, recipe.judge.threshold)
 
 
 def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:

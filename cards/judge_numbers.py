@@ -1,14 +1,18 @@
-"""Numbers about the judge: scores, spread over its samples, flips, abstentions."""
+"""Numbers about the judge: scores, noise, and how far several judges agree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
+from math import isnan
 from typing import Any
 
 import polars as pl
 
-from specdistill.cards.statistics import BINS, histogram, mean_of, quartiles, read, wilson
-from specdistill.schemas.scores import sample_score
+from specdistill.cards.judge_noise import SCORES, candidate_noise, criteria_noise, noise_of
+from specdistill.cards.statistics import BINS, histogram, mean_of, quartiles, read
+from specdistill.schemas.intervals import kappa, mean_interval, wilson
+from specdistill.schemas.scores import aggregation, sample_score
 from specdistill.schemas.vocabulary import CRITERIA, Arm, JudgmentStatus
 
 Whole = Mapping[str, pl.LazyFrame]
@@ -32,69 +36,94 @@ def scores(whole: Whole, threshold: float) -> dict[str, Any]:
     }
 
 
-def judge(whole: Whole, threshold: float, weights: Mapping[str, float]) -> dict[str, Any]:
+def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregate: str = "min") -> dict[str, Any]:
     """How noisy the judge is, over the k samples of each candidate.
 
     Spread is the mean standard deviation of a candidate's samples. A candidate flips when some of its samples reach
     the threshold and others do not; `disagreement` is the chance that two samples of one candidate differ in that.
-    Both need two scored samples or more.
+    Both need two scored samples or more. With several judges every candidate counts once for each.
 
     Returns:
-        samples, scored, abstained, failed, abstention (share), abstain_reasons, spread (score and criteria),
-        spread_counts (histogram of the score's standard deviation, 0 to 0.5), flips, by_category.
+        samples, scored, abstained, failed, abstain_reasons, spread (score and criteria), spread_counts (histogram of
+        the score's standard deviation, 0 to 0.5), what `noise_of` gives, by_category (the same for each),
+        by_criterion, judges (the same for each, where there are several), agreement (between them).
     """
     if "judgments" not in whole:
         return {"samples": 0}
     raw = whole["judgments"].select(
-        "candidate_id", "category", "status", "abstain_reason", *CRITERIA, sample_score(weights).alias("sample_score")
+        "candidate_id",
+        "judge_digest",
+        "category",
+        "status",
+        *CRITERIA,
+        sample_score(weights).alias("sample_score"),
     )
-    status = dict(read(raw.group_by("status").len()).iter_rows())
-    scored, abstained = (int(status.get(name, 0)) for name in (JudgmentStatus.SCORED, JudgmentStatus.ABSTAINED))
-    noise = read(candidate_noise(raw, threshold))
-    why = read(raw.drop_nulls("abstain_reason").group_by("abstain_reason").len("rows"))
-    return {
+    states = whole["judgments"].group_by("judge", "judge_digest", "status", "abstain_reason").len("rows")
+    counted = read(states).sort("judge", "judge_digest")
+    status = dict(counted.group_by("status").agg(pl.col("rows").sum()).iter_rows())
+    noise = read(candidate_noise(raw, threshold)).sort("category", "candidate_id", "judge_digest")
+    why = counted.drop_nulls("abstain_reason").group_by("abstain_reason").agg(pl.col("rows").sum())
+    names = counted.select("judge", "judge_digest").unique(maintain_order=True)
+    deviations = noise.select(pl.col(f"{name}_var").sqrt().alias(name) for name in SCORES)
+    found = {
         "samples": sum(status.values()),
-        "candidates": int(read(raw.select(pl.col("candidate_id").n_unique())).item()),
-        "scored": scored,
-        "abstained": abstained,
+        "scored": int(status.get(JudgmentStatus.SCORED, 0)),
+        "abstained": int(status.get(JudgmentStatus.ABSTAINED, 0)),
         "failed": int(status.get(JudgmentStatus.FAILED, 0)),
-        "abstention": wilson(abstained, scored + abstained),
         "abstain_reasons": why.sort(["rows", "abstain_reason"], descending=[True, False]).to_dicts(),
-        "spread": {name: mean_of(noise[f"{name}_std"]) for name in ("sample_score", *CRITERIA)},
-        "spread_counts": histogram(noise["sample_score_std"], top=0.5),
-        **flip_rate(noise),
+        "spread": {name: mean_of(deviations[name]) for name in SCORES},
+        "spread_counts": histogram(deviations["sample_score"].drop_nulls(), top=0.5),
+        **noise_of(noise, threshold, aggregate),
         "by_category": [
-            {"category": category, **flip_rate(rows)}
+            {"category": category, **noise_of(rows, threshold, aggregate)}
             for (category,), rows in sorted(noise.partition_by("category", as_dict=True).items())
         ],
+        "by_criterion": criteria_noise(noise),
+        "judges": judges(noise, names, threshold, aggregate),
+        "agreement": agreements(raw, names, threshold, aggregate),
     }
+    return found | {"candidates": noise["candidate_id"].n_unique()}
 
 
-def candidate_noise(raw: pl.LazyFrame, threshold: float) -> pl.LazyFrame:
-    """Candidates with two scored samples or more: category, standard deviations, flips, disagreement."""
-    good = pl.col("sample_score") >= threshold
-    grouped = (
+def judges(noise: pl.DataFrame, names: pl.DataFrame, threshold: float, aggregate: str) -> list[dict[str, Any]]:
+    """`noise_of` each judge, where there are several."""
+    if names.height < 2:
+        return []
+    return [
+        {"judge": name, **noise_of(noise.filter(pl.col("judge_digest") == key), threshold, aggregate)}
+        for name, key in names.iter_rows()
+    ]
+
+
+def agreements(raw: pl.LazyFrame, names: pl.DataFrame, threshold: float, aggregate: str) -> list[dict[str, Any]]:
+    """How far each two judges agree, over candidates that both scored.
+
+    Returns:
+        judges (two names), candidates, same (share with the same verdict about the threshold), kappa, difference
+        (mean of first minus second, with interval), correlation (of the aggregated scores; None without variation).
+    """
+    if names.height < 2:
+        return []
+    scores = read(
         raw.drop_nulls("sample_score")
-        .group_by("candidate_id", "category")
-        .agg(
-            pl.len().alias("n"),
-            good.sum().alias("good"),
-            *(pl.col(name).std().alias(f"{name}_std") for name in ("sample_score", *CRITERIA)),
+        .sort("candidate_id", "judge_digest", "sample_score")
+        .group_by("candidate_id", "judge_digest")
+        .agg(aggregation(aggregate, "sample_score").alias("score"))
+    ).pivot("judge_digest", index="candidate_id", values="score")
+    found = []
+    for (first, one), (second, two) in combinations(names.iter_rows(), 2):
+        both = scores.select(pl.col(one).alias("one"), pl.col(two).alias("two")).drop_nulls()
+        yes = both.select(one=pl.col("one") >= threshold, two=pl.col("two") >= threshold)
+        cells = [yes.filter((pl.col("one") == a) & (pl.col("two") == b)).height for a in (1, 0) for b in (1, 0)]
+        correlation = both.select(pl.corr("one", "two")).item() if both.height > 1 else None
+        found.append(
+            {
+                "judges": [first, second],
+                "candidates": both.height,
+                "same": wilson(cells[0] + cells[3], both.height),
+                "kappa": kappa(*cells),
+                "difference": mean_interval(both["one"] - both["two"]),
+                "correlation": None if correlation is None or isnan(correlation) else correlation,
+            }
         )
-    )
-    n, passing = pl.col("n"), pl.col("good")
-    return grouped.filter(n >= 2).with_columns(
-        ((passing > 0) & (passing < n)).alias("flips"),
-        (2 * passing.cast(pl.Float64) * (n - passing.cast(pl.Int64)) / (n * (n - 1))).alias("disagreement"),
-    )
-
-
-def flip_rate(noise: pl.DataFrame) -> dict[str, Any]:
-    """Candidates that could flip, how many did (share with interval), and the disagreement of two samples."""
-    flipped = int(noise["flips"].sum())
-    return {
-        "repeated": noise.height,
-        "flipped": flipped,
-        "flips": wilson(flipped, noise.height),
-        "disagreement": mean_of(noise["disagreement"]),
-    }
+    return found

@@ -37,14 +37,16 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         config: pl.concat([frame.lazy() for frame in splits.values()]) for config, splits in sets.items() if splits
     }
     threshold = float(manifest.recipe.get("judge", {}).get("threshold", 0.0))
-    weights = manifest.recipe.get("judge", {}).get("weights", dict.fromkeys(CRITERIA, 1.0))
+    asked = manifest.recipe.get("judge", {})
+    weights, aggregate = asked.get("weights", dict.fromkeys(CRITERIA, 1.0)), asked.get("aggregate", "min")
     measured = {
         "rows": {config: {split: height(frame) for split, frame in splits.items()} for config, splits in sets.items()},
         "categories": categories(whole),
         "outcomes": outcomes(whole),
         "reasons": reasons(whole),
         "scores": scores(whole, threshold),
-        "judge": judge(whole, threshold, weights),
+        "judge": judge(whole, threshold, weights, aggregate),
+        "calibration": manifest.calibration,
         "leaks": leaks(whole, clauses),
         "pairs": pairs(whole),
         "lengths": lengths(whole),

@@ -186,6 +186,33 @@ def judge_noise(figure: Figure, numbers: Numbers) -> bool:
     return True
 
 
+def calibration(figure: Figure, numbers: Numbers) -> bool:
+    """Against human labels: the ROC of the score, and the precision of what each threshold accepts."""
+    found = numbers["calibration"]
+    if not found or not found["roc"]["points"]:
+        return False
+    figure.set_size_inches(WIDTH, 3.2)
+    curve, precise = figure.subplots(1, 2, width_ratios=[1, 1.3])
+    points = [(0.0, 0.0), *((point["false"], point["true"]) for point in found["roc"]["points"])]
+    curve.plot(*zip(*points, strict=True), color=BLUE, marker=".", markersize=4)
+    curve.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+    curve.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="bad rows accepted", ylabel="good rows accepted")
+    curve.set_title(f"ROC, area {found['roc']['auc']:.2f}")
+    rows = [row for row in found["thresholds"] if row["precision"] is not None]
+    errors = [
+        [max(0.0, 100 * (row["precision"] - row["low"])) for row in rows],
+        [max(0.0, 100 * (row["high"] - row["precision"])) for row in rows],
+    ]
+    precise.errorbar(
+        [row["threshold"] for row in rows], [100 * row["precision"] for row in rows], yerr=errors, fmt="o",
+        color=VERMILION, ecolor="black", elinewidth=1, capsize=3, markersize=5,
+    )  # fmt: skip
+    precise.axvline(found["accepted"]["threshold"], color="black", linestyle="--", linewidth=1.2)
+    precise.set(ylim=(0, 102), xlabel="threshold", ylabel="precision (%), simultaneous 95 %")
+    precise.set_title("What people accept of the accepted")
+    return True
+
+
 def _bars(figure: Figure, count: int, extra: float = 0.0) -> Axes:
     """Axes for `count` horizontal bars, tall enough that each label is readable."""
     figure.set_size_inches(WIDTH, 1.1 + extra + 0.32 * max(count, 3))
@@ -207,6 +234,7 @@ PLOTS: dict[str, Callable[[Any, Numbers], bool]] = {
     "reasons": reasons,
     "scores": scores,
     "judge_noise": judge_noise,
+    "calibration": calibration,
 }
 """File name without ending to what draws it; it returns False when there is no data to draw."""
 CAPTIONS = {
@@ -216,4 +244,6 @@ CAPTIONS = {
     "scores": "Aggregated judge score of judged candidates; the dashed line is the threshold.",
     "judge_noise": "Left: standard deviation of a candidate's judge samples. Right: candidates whose samples fall on "
     "both sides of the threshold.",
+    "calibration": "Left: the score as a classifier of the rows people labelled. Right: precision of what each "
+    "threshold accepts; the dashed line is the run's threshold.",
 }

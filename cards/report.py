@@ -61,7 +61,7 @@ def numbers_json(measured: Numbers) -> bytes:
 
 def report_text(measured: Numbers, manifest: Manifest, plots: Mapping[str, bytes]) -> str:
     """`report/README.md`."""
-    return render("report.md.j2", manifest=manifest, **page_values(measured, plots, ""))
+    return render("report.md.j2", manifest=manifest, recipe=manifest.recipe, **page_values(measured, plots, ""))
 
 
 def page_values(measured: Numbers, plots: Mapping[str, bytes], folder: str) -> dict[str, Any]:

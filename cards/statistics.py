@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import sqrt
-from typing import Any
-
 import polars as pl
+
+from specdistill.schemas.intervals import wilson
+
+__all__ = ["BINS", "height", "histogram", "mean_of", "quartiles", "read", "wilson"]
 
 BINS = 20
 """Bars of a histogram."""
@@ -19,21 +20,6 @@ def read(frame: pl.LazyFrame) -> pl.DataFrame:
 def height(frame: pl.DataFrame | pl.LazyFrame) -> int:
     """Number of rows."""
     return int(frame.lazy().select(pl.len()).collect().item())
-
-
-def wilson(hits: int, total: int) -> dict[str, Any]:
-    """A share with its 95 % interval (Wilson, 1927).
-
-    Returns:
-        share, low, high; all None for no cases.
-    """
-    if not total:
-        return {"share": None, "low": None, "high": None}
-    z = 1.959964
-    share = hits / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return {"share": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
 
 
 def histogram(values: pl.Series, top: float = 1.0) -> list[int]:

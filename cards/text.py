@@ -72,9 +72,23 @@ def interval(cell: dict[str, Any]) -> Safe:
     return Safe(f"{100 * cell['share']:.1f} % ({100 * cell['low']:.1f}–{100 * cell['high']:.1f})")
 
 
+def spread(cell: dict[str, Any]) -> Safe:
+    """A standard deviation with its interval: `0.081 (0.072–0.090)`."""
+    if cell.get("sd") is None:
+        return Safe("–")
+    if cell.get("low") is None:
+        return Safe(f"{cell['sd']:.3f}")
+    return Safe(f"{cell['sd']:.3f} ({cell['low']:.3f}–{cell['high']:.3f})")
+
+
 def decimals(value: float | None, places: int = 2) -> Safe:
     """A number with fixed places."""
     return Safe("–" if value is None else f"{value:,.{places}f}")
+
+
+def signed(value: float | None, places: int = 3) -> Safe:
+    """A difference with its sign."""
+    return Safe("–" if value is None else f"{value:+.{places}f}")
 
 
 def duration(seconds: float | None) -> Safe:
@@ -118,6 +132,8 @@ def render(template: str, **values: Any) -> str:
         "code": code,
         "percent": percent,
         "interval": interval,
+        "spread": spread,
+        "signed": signed,
         "decimals": decimals,
         "duration": duration,
         "size": size,

@@ -57,6 +57,11 @@ class RunLayout:
         return self.root / "audit"
 
     @property
+    def labels(self) -> Path:
+        """`audit/labels.parquet`: one human label a candidate, which calibration reads."""
+        return self.audit / "labels.parquet"
+
+    @property
     def ledger(self) -> Path:
         """`ledger.sqlite`: every finished model call."""
         return self.root / "ledger.sqlite"

@@ -100,6 +100,8 @@ class Manifest(Loose):
     """Config to split to rows."""
     files: dict[str, FileEntry]
     """Path relative to the manifest to its entry."""
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    """What human labels say about the judge; empty without labels. The labels themselves stay in the run."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages that matter."""
     release: Release | None = None

@@ -56,7 +56,22 @@ def show_status(found: dict[str, Any]) -> None:
     )
 
 
-def select(run: Path = RunArgument, overrides: list[str] | None = SetOption, as_json: bool = JsonFlag) -> None:
+def select(
+    run: Path = RunArgument,
+    overrides: list[str] | None = SetOption,
+    labels: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Human labels (CSV, JSONL or Parquet: id,label), kept in the run: 1/0 or accept/reject.",
+    ),
+    precision: float | None = typer.Option(
+        None,
+        min=0.0,
+        max=1.0,
+        help="Set the threshold so that, by the labels, at least this share of the accepted is good.",
+    ),
+    as_json: bool = JsonFlag,
+) -> None:
     """Derive every set again from the stored rows, e.g. with --set judge.threshold=0.6. No model call."""
     from specdistill.builders.shim import quiet_distilabel
 
@@ -64,10 +79,27 @@ def select(run: Path = RunArgument, overrides: list[str] | None = SetOption, as_
     from specdistill.builders.reselect import reselect
     from specdistill.cards.report import write_report
 
-    result = reselect(run, overrides or ())
+    result = reselect(run, overrides or (), labels=labels, precision=precision)
     report = write_report(result.layout)
     if as_json:
-        print_json({"run": str(run), "counts": result.counts})
+        print_json({"run": str(run), "counts": result.counts, "calibration": result.calibration})
         return
     show_counts(result.counts)
+    show_calibration(result.calibration)
     out().print(f"report  {report}", soft_wrap=True)
+
+
+def show_calibration(found: dict[str, Any]) -> None:
+    """What the human labels say, in two lines; nothing without labels."""
+    if not found:
+        return
+    accepted = found["accepted"]
+    if accepted["precision"] is None:
+        out().print(f"labels  {found['labels']}, none of them at or above the threshold", highlight=False)
+        return
+    out().print(
+        f"labels  {found['labels']}; at threshold {accepted['threshold']:.3g} people would accept "
+        f"{accepted['precision']:.0%} ({accepted['low']:.0%} to {accepted['high']:.0%}) of the accepted rows",
+        highlight=False,
+        soft_wrap=True,
+    )
