@@ -1,0 +1,152 @@
+# ruff: noqa: E501 - one pattern a line reads better than a wrapped one
+"""Filters of single texts before the judge: each a pure function that returns what it found, or None.
+
+They look for what no judge should be asked about: answers that stop in the middle, are no answer, are in another
+format or language, or say the same thing over and over. What they miss and what they wrongly take is measured in
+benchmarks/filters.py. Filters that compare a reasoning with its answer are in `reasoning`; leaks, copies and
+citations in `schemas`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from specdistill.builders.language import language_of, names_a_language
+
+REPEAT_WORDS = 8
+"""Length in words of a sequence that counts as repeated when it comes again."""
+LOOP_WORDS = 12
+"""Words that a short phrase said again at once must fill to be a loop."""
+
+_ENDS_OPEN = re.compile(
+    r"(?:\b(?:the|a|an|and|or|but|to|of|in|on|at|by|for|from|with|as|is|are|was|were|be|that|which|who|if|because|"
+    r"your|my|their|its|this|these|such|you|they|we|can|will|should|would|may|must|not|than|into|about|i['’]m|it['’]s|"
+    r"you['’]re|don['’]t)|[,;(\[–—-]|:|\b\w+['’]|\s(?:\d{1,2}[.)]|[*#>•+-]+))\s*$",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
+_STOP = re.compile(r"[.!?;:,](?:\s|$)")
+_CODE_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
+_NOTHING = re.compile(
+    r"[\W_]*(?:n/?a|none|null|nil|undefined|todo|tbd|blank|empty|no (?:answer|response|output|content|text)|string|"
+    r"(?:your |the |my |final )?(?:answer|response|reply|text)(?: (?:here|goes here|to the user))?|lorem ipsum.*|placeholder)?[\W_]*",
+    re.IGNORECASE | re.DOTALL,
+)
+_WRAPPED = re.compile(
+    r"\s*(?:```(?:json)?\s*)?\{\s*['\"](?:reasoning|answer|response|content|role|output|analysis)['\"]\s*:"
+)
+_ROLE = re.compile(
+    r"^[ \t>*_#]*(?:user|human|assistant|system|ai|model|chatbot|bot)[ \t*_]*:", re.IGNORECASE | re.MULTILINE
+)
+_SPEAKER = re.compile(r"\W*(?:assistant|system|ai|model|chatbot|bot)\b", re.IGNORECASE)
+_HEADER = re.compile(
+    r"^[ \t>*_#]*(?:(?:chain[- ]of[- ])?thought(?:s| process)?|reasoning|analysis|thinking|internal (?:monologue|notes)|"
+    r"scratchpad|decision|outcome|verdict)[ \t*_]*(?::|$)|^\W*step \d+: (?:analy[sz]e|identify|determine) the (?:request|policy|category|intent)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LABEL = re.compile(
+    r"\s*[>*_#]*\s*(?:final |my |suggested )?(?:answer|response|reply|output)(?: to (?:the )?user)?[ \t*_]*:",
+    re.IGNORECASE,
+)
+_TOKENS = re.compile(
+    r"<\|[\w ]{1,40}\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|\{\{\s*\w+\s*\}\}|"
+    r"<(?:bot|user|assistant|system|output|final|response)>",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"(?:```|~~~).*?(?:```|~~~|$)|`[^`\n]*`", re.DOTALL)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def cut_off(text: str) -> str | None:
+    """An answer that stops in the middle although the engine reported an end: an open code block, a last word after
+    which more must come, an enumeration without its item. A missing full stop alone is no proof."""
+    if len(_CODE_FENCE.findall(text)) % 2:
+        return "a code block is not closed"
+    tail = text.rstrip()
+    if not tail:
+        return None
+    if match := _ENDS_OPEN.search(tail[-40:]):
+        plain = ("\n" in tail and not _SENTENCE_END.search(tail)) or not _STOP.search(tail)
+        if plain and match.group().strip()[-1].isalpha():
+            return None  # verse, a title, a single line: it has no full stops, so a missing one says nothing
+        return f"ends with {match.group().strip()!r}"
+    return None
+
+
+def no_answer(text: str) -> str | None:
+    """Nothing, punctuation, or the placeholder of a form."""
+    return f"only {text.strip()[:40]!r}" if _NOTHING.fullmatch(text) else None
+
+
+def wrong_format(text: str) -> str | None:
+    """An answer that is wrapped in a form of its own: JSON keys, role names, headings of a reasoning, control tokens."""
+    for name, pattern in (("JSON", _WRAPPED), ("label", _LABEL)):
+        if match := pattern.match(text):
+            return f"{name} {match.group().strip()!r}"
+    for name, pattern in (("control token", _TOKENS), ("heading", _HEADER), ("role", _ROLE)):
+        if (match := pattern.search(text)) and not _in_code(text, match.start()):
+            found = match.group().strip()
+            # A script or a dialogue has many speakers; a transcript that goes on has the two of a chat.
+            if name != "role" or _chat_roles(text) or (match.start() == 0 and _SPEAKER.match(found)):
+                return f"{name} {found!r}"
+    return None
+
+
+def _chat_roles(text: str) -> bool:
+    found = {match.group().strip(" \t>*_#:").lower() for match in _ROLE.finditer(text)}
+    return bool(found & {"user", "human"}) and bool(found & {"assistant", "ai", "model", "chatbot", "bot"})
+
+
+def _in_code(text: str, at: int) -> bool:
+    """Whether a place lies inside a code block or inline code."""
+    return len(_CODE_FENCE.findall(text[:at])) % 2 == 1 or text[:at].rpartition("\n")[2].count("`") % 2 == 1
+
+
+def wrong_language(answer: str, asked: str) -> str | None:
+    """An answer in another language than the question, where both are certain and the question names no language.
+
+    Args:
+        asked: the user's last turn.
+    """
+    if names_a_language(asked):
+        return None
+    wanted, got = language_of(_CODE.sub(" ", asked)), language_of(_CODE.sub(" ", answer))
+    return f"asked in {wanted}, answered in {got}" if wanted and got and wanted != got else None
+
+
+def repeat_share(text: str) -> float:
+    """Share of a text's words that lie in an 8-word sequence seen earlier in it: 0 for none, near 1 for a loop."""
+    words = text.split()
+    if len(words) < 2 * REPEAT_WORDS:
+        return 0.0
+    seen: set[tuple[str, ...]] = set()
+    repeated = [False] * len(words)
+    for start in range(len(words) - REPEAT_WORDS + 1):
+        sequence = tuple(words[start : start + REPEAT_WORDS])
+        if sequence in seen:
+            repeated[start : start + REPEAT_WORDS] = [True] * REPEAT_WORDS
+        seen.add(sequence)
+    return sum(repeated) / len(words)
+
+
+def loop(text: str) -> str | None:
+    """A phrase of one to seven words said again and again at once, over at least a dozen words."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    for size in range(1, REPEAT_WORDS):
+        run = 0
+        for at in range(size, len(words)):
+            run = run + 1 if words[at] == words[at - size] else 0
+            if run >= max(LOOP_WORDS, 3 * size):
+                return f"again and again {' '.join(words[at - size + 1 : at + 1])!r}"
+    return None
+
+
+def repeated_text(text: str, most: float) -> str | None:
+    """Text that repeats itself.
+
+    Args:
+        most: largest share of the words in 8-word sequences that came before.
+    """
+    if (share := repeat_share(text)) > most:
+        return f"{share:.0%} repeated"
+    return loop(text)

@@ -1,0 +1,80 @@
+"""Which language a text is in, for telling a wrong one: by script, and by common words among languages in Latin script.
+
+Certain or nothing: a short text, a mixed one, or a language that is not listed gives None.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+WORDS = {
+    "English": "the and of to in is you that it for on with as are this be have not or your can what how do i my from "
+    "but they which will would there their if at was were an who has had we when about",
+    "German": "der die das und ist nicht ein eine ich sie zu den mit auf für von dem es im sich auch als an wie werden "
+    "oder kann sind wenn aber nur noch bei nach haben dass durch mir einen zum zur",
+    "French": "le la les et est une un des que pour dans qui pas sur vous je ne au avec ce il par plus sont votre mais "
+    "ou nous cette se vos être du comment aux leur si elle peut",
+    "Spanish": "el la los las y es una un de que en por para con no se su lo como más pero sus le ya este sí porque "
+    "esta entre cuando muy sin sobre ser tiene también me hasta hay donde quien cómo puedo",
+    "Italian": "il lo gli e è una un di che per con non si del della dei come più ma sono anche alla nel questo se le "
+    "da su al ci mio quando perché cosa puoi posso essere ho",
+    "Portuguese": "o os as e é uma um de que em por para com não se do da dos das como mais mas ao ele seu sua ou "
+    "quando muito já está eu também só pelo pela isso você são meu minha tem ir posso a",
+    "Dutch": "de het een en is van dat niet op te met voor zijn er aan ook als maar bij om dan nog naar heeft ze wat "
+    "kan je deze door wordt hoe mijn ik uit over zou",
+}
+"""Language to its most common words (of our own choosing, by plain knowledge of the languages)."""
+_TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_COMMON = {name: frozenset(words.split()) for name, words in WORDS.items()}
+_SCRIPTS = ("CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "HANGUL", "GREEK", "THAI", "BENGALI", "TAMIL")
+_NAMED = re.compile(
+    r"\b(?:in|into|to|auf|en|ins?)\s+(?:english|german|deutsch|french|fran[cç]ais|spanish|espa[nñ]ol|italian[oe]?|portugu[eê]se?s?|"
+    r"dutch|nederlands|russian|chinese|mandarin|japanese|korean|arabic|hindi|hebrew|greek|turkish|polish|swedish|latin|thai)\b"
+    r"|\btranslat\w*|\b[uü]bersetz\w*|\btradu[ciz]\w*|\bvertaal\w*|перевед",
+    re.IGNORECASE,
+)
+LEAST_WORDS = 8
+LEAST_LETTERS = 12
+
+
+def names_a_language(text: str) -> bool:
+    """Whether a request is about a language: then an answer in another one may be what was asked for."""
+    return bool(_NAMED.search(text))
+
+
+def language_of(text: str) -> str | None:
+    """A language of `WORDS`, or a script such as Cyrillic or Han; None where it is not certain."""
+    letters = [char for char in text if char.isalpha()]
+    if not letters:
+        return None
+    scripts = Counter(_script(char) for char in letters)
+    script, count = scripts.most_common(1)[0]
+    if count < 0.7 * len(letters):
+        return None
+    if script != "Latin":
+        return script if count >= LEAST_LETTERS // 2 else None
+    return _latin(text)
+
+
+def _script(char: str) -> str:
+    """Script of a letter; Japanese by its own letters, otherwise Han."""
+    if char.isascii():
+        return "Latin"
+    name = unicodedata.name(char, "")
+    if name.startswith("CJK"):
+        return "Han"
+    if name.startswith(("HIRAGANA", "KATAKANA")):
+        return "Han"
+    return next((script.title() for script in _SCRIPTS if name.startswith(script)), "Latin")
+
+
+def _latin(text: str) -> str | None:
+    """The language whose common words are most of the text, clearly ahead of the next."""
+    words = [word.lower() for word in _TOKEN.findall(text)]
+    if len(words) < LEAST_WORDS:
+        return None
+    hits = sorted(((sum(word in common for word in words), name) for name, common in _COMMON.items()), reverse=True)
+    (best, name), (second, _) = hits[0], hits[1]
+    return name if best >= 3 and best >= 0.15 * len(words) and best >= 1.25 * second and best > second + 1 else None

@@ -1,0 +1,120 @@
+# ruff: noqa: E501 - one pattern a line reads better than a wrapped one
+"""Filters that read a reasoning: one that vacillates, and one that decides otherwise than the answer does.
+
+Vacillating reasonings are the harmful kind (STAR-1, arXiv 2504.01903, found that filtering them matters), and an
+answer that contradicts its own reasoning teaches that reasoning is decoration.
+"""
+
+from __future__ import annotations
+
+import re
+
+from specdistill.schemas.vocabulary import Outcome
+
+_TURN = re.compile(
+    r"\b(?:but )?wait\b[,.! —–-]|\bhmm+\b|\bhold on\b|\bon second thought|\blet me (?:re-?think|reconsider|re-?evaluate|"
+    r"start over|go back)|\bthen again\b|\bno, (?:that|this|i|it|actually)\b|\bactually, (?:no|maybe|perhaps|i|that|it|wait)\b|"
+    r"\bor (?:maybe|perhaps) (?:not|i should)\b|\bi(?:'m| am) (?:not sure|unsure|torn|going back and forth|undecided)\b|"
+    r"\bi (?:keep )?go(?:ing)? back and forth\b|\bi change my mind\b|\bscratch that\b|\bback to (?:refusing|complying|answering)\b|"
+    r"\bcan'?t decide\b|\bmaybe i should(?:n't)?\b|\bperhaps i should(?:n't)?\b|\bbut (?:maybe|perhaps|then)\b",
+    re.IGNORECASE,
+)
+TURNS = 3
+"""Turns of this many make a reasoning vacillate, if they come often enough."""
+WORDS_A_TURN = 60
+
+_QUOTED = re.compile(r"(?<!\w)['‘\"“](?:[^'\"“”\n]|'(?=\w)){3,}?['’\"”](?!\w)")
+_NOT = r"(?:not|n't|n’t|never)"
+_I = r"(?:i|we|the (?:assistant|model|answer|response|right (?:thing|outcome|answer|call))|this|it|my (?:answer|decision))"
+_REFUSE = re.compile(
+    r"\b(?:i|we)(?:'ll| will| should| must| have to| need to| am going to|'m going to| shall|'d better)(?: \w+ly)?(?: therefore| have to| need to)? (?:refuse|decline|not (?:help|answer|provide|comply|assist|give|write|share|do))"
+    r"|\b(?:i|we) (?:refuse|decline)\b(?! to (?:refuse|decline))"
+    r"|\b(?:i|we) (?:can(?:no|')?t|can not|must ?n[o']t|won't|will not|should ?n[o']t|shouldn't|may not) (?:help|answer|provide|comply|assist|give|write|share|do|fulfil)"
+    r"|\b(?:decision|outcome|verdict|conclusion)\s*(?:is|:|=|→|->)\s*(?:to |a |hard )*(?:refus|declin)"
+    r"|\b(?:so|therefore|thus|hence|which means|calls for|asks for|requires|warrants|is|it's|be) (?:a |an |to |clear |plain |firm |brief |hard |i )*(?:refus(?:al|e|ed)|declin(?:e|ing|ed))\b",
+    re.IGNORECASE,
+)
+_SAFE = re.compile(
+    r"\b(?:i|we)(?:'ll| will| should| must| need to|'m going to)(?: \w+ly)? (?:safe[- ]complete|partially|give (?:general|high-level|safety)|"
+    r"(?:answer|help|respond) (?:with care|carefully|in general terms|at a high level))"
+    r"|\b(?:decision|outcome|verdict|conclusion)\s*(?:is|:|=|→|->)\s*(?:to |a )*safe[- _]?compl"
+    r"|\b(?:so|therefore|thus|calls for|asks for|requires|is|it's|be) (?:a |to |i )*safe[- _]complet",
+    re.IGNORECASE,
+)
+_COMPLY = re.compile(
+    r"\b(?:i|we)(?:'ll| will| should| can| may| must| need to| am going to|'m going to| shall| am free to)(?: \w+ly)?(?: therefore| simply| just| safely| gladly| happily)? (?:comply|help|answer|provide|assist|give (?!general|high|safety)|write|share|explain|fulfil)(?! (?:with care|carefully|in general terms|at a high level))"
+    r"|\b(?:decision|outcome|verdict|conclusion)\s*(?:is|:|=|→|->)\s*(?:to |full )*(?:comply|compliance|answer|help)"
+    r"|\b(?:so|therefore|thus|hence) (?:i )?(?:comply|answer|help|go ahead)\b"
+    r"|\b(?:fine|allowed|permitted|ok|okay|safe) to (?:comply|help|answer|provide|assist|explain|write)\b",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    rf"(?:{_NOT}|no (?:need|reason)|without|whether|if|would (?:be )?|rather than|instead of)\s+(?:\w+\s+){{0,2}}$",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<=[.!?\n])\s+")
+
+_SORRY = r"(?:i(?:'m| am) (?:really |so |very |truly )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e|unfortunately|no|thank you for (?:asking|reaching out|sharing)[^.!?]*)"
+_REFUSAL = re.compile(
+    rf"^\W*(?:{_SORRY}\b[^.!?\n]{{0,60}}?[,.;:!—–-]*\s*(?:but |that )?)?(?:i|we)(?:'m| am|'re| are)?\s*(?:really |just |simply |still )*"
+    r"(?:can(?:no|['’]?)t|can not|won['’]?t|will not|wo not|must decline|have to decline|need to decline|decline|refuse|not able to|unable to|not going to|not comfortable|not willing|do not|don['’]t)"
+    r"(?: be able to)?\s*(?:\w+ly )?(?:help|assist|provide|give|share|write|do|answer|support|create|offer|explain|discuss|tell|walk|go|comply|engage|fulfil|with|this|that|your|to|produce|guide|describe|generate|say|teach|advise|be|make|plan)\b",
+    re.IGNORECASE,
+)
+_REFUSAL_LATER = re.compile(
+    r"\b(?:that|this|it)(?:'s| is) (?:not )?something (?:that )?i(?:'m| am)? ?(?:can(?:no|['’]?)t|won['’]?t|not able to|unable to|not going to|can) (?:help|assist|provide|do|share|write|support)"
+    r"|\bi (?:can(?:no|['’]?)t|won['’]?t|am unable to|am not able to|will not|have to decline|must decline) (?:help|assist|provide|give|share|write|do|answer|support|comply|fulfil|that|this|to (?:help|provide|give))",
+    re.IGNORECASE,
+)
+FIRST = 280
+"""Characters at the start of an answer in which it says that it refuses."""
+
+
+def decisions(reasoning: str) -> list[Outcome]:
+    """The outcomes a reasoning settles on, in order, neighbours of one kind counted once.
+
+    Sentences that only weigh ("if I refused …", "whether to comply") are passed over.
+    """
+    found: list[Outcome] = []
+    for sentence in _SENTENCE.split(reasoning):
+        hits = []
+        for outcome, pattern in ((Outcome.SAFE_COMPLETE, _SAFE), (Outcome.REFUSE, _REFUSE), (Outcome.COMPLY, _COMPLY)):
+            for match in pattern.finditer(sentence):
+                if not _NEGATED.search(sentence[: match.start()]):
+                    hits.append((match.start(), outcome))
+        for _, outcome in sorted(hits, key=lambda hit: hit[0])[-1:]:  # the last of a sentence is what it says
+            if not found or found[-1] != outcome:
+                found.append(outcome)
+    return found
+
+
+def vacillates(reasoning: str) -> str | None:
+    """A reasoning that goes back and forth: it settles differently twice or more after its first decision, or turns
+    around at least three times, once in 60 words or oftener."""
+    settled = decisions(reasoning)
+    if len(settled) >= 3:
+        return " → ".join(outcome.value for outcome in settled)
+    own = _QUOTED.sub(" ", reasoning)  # what the user says may well go back and forth
+    turns = [match.group().strip(" ,.!—–-") for match in _TURN.finditer(own)]
+    if len(turns) >= TURNS and len(reasoning.split()) <= WORDS_A_TURN * len(turns):
+        return ", ".join(turns[:6])
+    return None
+
+
+def refuses(answer: str) -> bool:
+    """Whether an answer says at its start that it will not do what was asked."""
+    start = answer.strip()[:FIRST].replace("’", "'")
+    return bool(_REFUSAL.search(start) or _REFUSAL_LATER.search(start))
+
+
+def contradiction(reasoning: str, answer: str) -> str | None:
+    """A reasoning that settles on refusing while the answer does what was asked, or on complying while the answer
+    refuses. A safe completion may look like either, so it contradicts nothing."""
+    settled = decisions(reasoning)
+    if not settled:
+        return None
+    if settled[-1] == Outcome.REFUSE and not refuses(answer):
+        return "reasons to refuse, answers all the same"
+    if settled[-1] == Outcome.COMPLY and refuses(answer):
+        return "reasons to comply, refuses all the same"
+    return None
