@@ -22,6 +22,7 @@ from specdistill.schemas.intervals import LEVEL, kappa, mean_interval, wilson, z
 from specdistill.schemas.labels import LABELS
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.scores import sample_score
+from specdistill.schemas.vocabulary import Arm
 
 GRID = 12
 """Thresholds that are looked at: quantiles of the scores, all of them where there are no more."""
@@ -29,6 +30,8 @@ STRATUM = 8
 """Labels that a range of scores needs at least."""
 STRATA = 10
 ROC_POINTS = 60
+JUDGED = ("below_threshold", "over_quota", "rejected_by_audit")
+"""Reasons of candidates that passed the filters and have a score."""
 
 
 def calibrate(population: pl.DataFrame, labels: pl.DataFrame, threshold: float) -> dict[str, Any]:
@@ -216,24 +219,25 @@ def population_of(sets: Mapping[str, Mapping[str, pl.DataFrame]], weights: Mappi
     """Judged candidates sampled with the spec that pass every filter but the threshold and the quota.
 
     Args:
-        sets: derived sets (reward, rejected, sft, judgments).
+        sets: derived sets (sft, rejected, judgments).
         weights: of the criteria.
 
     Returns:
         id, score, score_mean, accepted.
     """
-    reward, rejected, judgments, sft = (
-        pl.concat(list(sets[config].values())) for config in ("reward", "rejected", "judgments", "sft")
-    )
+    rejected, judgments, sft = (pl.concat(list(sets[config].values())) for config in ("rejected", "judgments", "sft"))
     means = judgments.group_by(pl.col("candidate_id").alias("id")).agg(
         sample_score(weights).drop_nulls().sort().mean().alias("score_mean")
     )
-    filtered = rejected.filter(~pl.col("reason").is_in(["below_threshold", "over_quota"]))
+    held = rejected.filter(pl.col("reason").is_in(JUDGED) & (pl.col("arm") != Arm.CONTRAST))
+    rows = [
+        frame.select("id", "score", pl.lit(value).alias("accepted")) for frame, value in ((sft, True), (held, False))
+    ]
     return (
-        reward.filter(pl.col("arm") == "spec")
-        .join(filtered.select("id"), on="id", how="anti")
+        pl.concat(rows)
+        .drop_nulls("score")
         .join(means, on="id", how="left")
-        .select("id", "score", "score_mean", pl.col("id").is_in(sft["id"].implode()).alias("accepted"))
+        .select("id", "score", "score_mean", "accepted")
         .sort("id")
     )
 

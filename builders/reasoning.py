@@ -63,7 +63,7 @@ _REFUSAL = re.compile(
 )
 _REFUSAL_LATER = re.compile(
     r"\b(?:that|this|it)(?:'s| is) (?:not )?something (?:that )?i(?:'m| am)? ?(?:can(?:no|['’]?)t|won['’]?t|not able to|unable to|not going to|can) (?:help|assist|provide|do|share|write|support)"
-    r"|\bi (?:can(?:no|['’]?)t|won['’]?t|am unable to|am not able to|will not|have to decline|must decline) (?:help|assist|provide|give|share|write|do|answer|support|comply|fulfil|that|this|to (?:help|provide|give))",
+    r"|\bi (?:can(?:no|['’]?)t|won['’]?t|am unable to|am not able to|will not|have to decline|must decline) (?:help|assist|provide|give|share|write|answer|support|comply|fulfil|to (?:help|provide|give))\b",
     re.IGNORECASE,
 )
 FIRST = 280

@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.filters import cut_off, no_answer, repeated_text, wrong_format, wrong_language
+from specdistill.builders.reasoning import contradiction, vacillates
 from specdistill.schemas.citations import cited_clauses
 from specdistill.schemas.copying import copied_words, shingles_of
 from specdistill.schemas.leak import find_leak
 from specdistill.schemas.recipe import Screens
 from specdistill.schemas.vocabulary import Arm, ParseOutcome, RejectReason
 
-REPEAT_WORDS = 8
-"""Length in words of a sequence that counts as repeated when it comes again."""
 PARSE_REASONS = {
     ParseOutcome.FAILED: RejectReason.CALL_FAILED,
     ParseOutcome.TRUNCATED: RejectReason.TRUNCATED,
@@ -55,21 +55,6 @@ class Finding:
     detail: str | None = None
 
 
-def repeat_share(text: str) -> float:
-    """Share of a text's words that lie in an 8-word sequence seen earlier in it: 0 for none, near 1 for a loop."""
-    words = text.split()
-    if len(words) < 2 * REPEAT_WORDS:
-        return 0.0
-    seen: set[tuple[str, ...]] = set()
-    repeated = [False] * len(words)
-    for start in range(len(words) - REPEAT_WORDS + 1):
-        sequence = tuple(words[start : start + REPEAT_WORDS])
-        if sequence in seen:
-            repeated[start : start + REPEAT_WORDS] = [True] * REPEAT_WORDS
-        seen.add(sequence)
-    return sum(repeated) / len(words)
-
-
 def screen(candidate: Mapping[str, Any], facts: SpecFacts, limits: Screens) -> Finding | None:
     """The first thing that is wrong with a candidate, or None.
 
@@ -83,14 +68,59 @@ def screen(candidate: Mapping[str, Any], facts: SpecFacts, limits: Screens) -> F
     reasoning, answer = candidate["reasoning"] or "", candidate["answer"]
     if len(reasoning) < limits.min_reasoning_chars:
         return Finding(RejectReason.NO_REASONING, f"{len(reasoning)} characters of reasoning")
+    asked = candidate["prompt"][-1]["content"]
+    for check in (
+        lambda: answer_finding(answer, asked, limits),
+        lambda: repetition(reasoning, answer, limits),
+        lambda: spec_finding(answer, asked, facts, limits),
+    ):
+        if finding := check():
+            return finding
+    # What a model without the spec reasons is no target: its faults make it an honest rejected side.
+    return None if candidate["arm"] == Arm.CONTRAST else reasoning_finding(reasoning, answer, facts, limits)
+
+
+def answer_finding(answer: str, asked: str, limits: Screens) -> Finding | None:
+    """An answer that is none, is cut, or is in another form or language than a user expects."""
+    for reason, found in (
+        (RejectReason.EMPTY_ANSWER, no_answer(answer)),
+        (RejectReason.MALFORMED, wrong_format(answer)),
+        (RejectReason.TRUNCATED, cut_off(answer)),
+        (RejectReason.WRONG_LANGUAGE, wrong_language(answer, asked)),
+    ):
+        if found and reason.value not in limits.off:
+            return Finding(reason, found)
+    return None
+
+
+def repetition(reasoning: str, answer: str, limits: Screens) -> Finding | None:
+    """Text that repeats itself, in either part."""
     for name, text in (("reasoning", reasoning), ("answer", answer)):
-        if (share := repeat_share(text)) > limits.max_repeat_share:
-            return Finding(RejectReason.REPEATED_TEXT, f"{share:.0%} of the {name} is repeated")
-    if leak := find_leak(answer, facts.anchors, candidate["prompt"][-1]["content"]):
+        if found := repeated_text(text, limits.max_repeat_share):
+            return Finding(RejectReason.REPEATED_TEXT, f"{name}: {found}")
+    return None
+
+
+def spec_finding(answer: str, asked: str, facts: SpecFacts, limits: Screens) -> Finding | None:
+    """An answer that shows the policy behind it."""
+    if leak := find_leak(answer, facts.anchors, asked):
         return Finding(RejectReason.LEAK, leak)
     if copied := copied_words(answer, facts.shingles, limits.copied_words):
         return Finding(RejectReason.SPEC_COPIED, copied)
-    return invented(reasoning, facts.anchors) if candidate["arm"] == Arm.SPEC else None
+    return None
+
+
+def reasoning_finding(reasoning: str, answer: str, facts: SpecFacts, limits: Screens) -> Finding | None:
+    """A reasoning that makes up clauses, goes back and forth, or does not lead to the answer."""
+    if finding := invented(reasoning, facts.anchors):
+        return finding
+    for reason, found in (
+        (RejectReason.VACILLATING, vacillates(reasoning)),
+        (RejectReason.CONTRADICTION, contradiction(reasoning, answer)),
+    ):
+        if found and reason.value not in limits.off:
+            return Finding(reason, found)
+    return None
 
 
 def invented(reasoning: str, anchors: Collection[str]) -> Finding | None:

@@ -185,6 +185,10 @@ class Split(Strict):
     seed: int = 0
 
 
+FilterName = Literal["truncated", "empty_answer", "malformed", "wrong_language", "vacillating", "contradiction"]
+"""Filters that judge texts by signs, and so can be wrong: benchmarks/results/filters.md says how often."""
+
+
 class Screens(Strict):
     """Filters before the judge."""
 
@@ -193,6 +197,8 @@ class Screens(Strict):
     """Most of the text that repeated 8-word sequences may make up."""
     copied_words: int = Field(default=25, ge=5)
     """This many words in a row equal to the spec's text in an answer count as copied."""
+    off: list[FilterName] = Field(default_factory=list)
+    """Filters that are not applied; what cannot be read is always rejected."""
 
 
 class Licences(Strict):

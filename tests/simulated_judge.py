@@ -170,7 +170,7 @@ def candidates_for(prompts: int, samples: int, seed: int) -> tuple[pl.DataFrame,
                     "generator_digest": "g",
                     "spec_digest": "s",
                     "parse": "ok",
-                    "reasoning": "This is decided by [AA-R1], and I settle it once.",
+                    "reasoning": "This is decided by [AA-R1] alone.",
                     "answer": f"Answer {key}.",
                     "finish_reason": "stop",
                 }

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specdistill.builders.screens import SpecFacts, repeat_share, screen
+from specdistill.builders.filters import repeat_share
+from specdistill.builders.screens import SpecFacts, screen
 from specdistill.builders.selection import select
 from specdistill.builders.splits import split_of
 from specdistill.schemas.configs import TABLES
@@ -66,7 +67,7 @@ def tables(prompts, seed_scores):
                     "spec_digest": None if arm == "contrast" else "s",
                     "parse": parse,
                     "reasoning": "This is decided by [AA-R1], so I decline." if parse == "ok" else None,
-                    "answer": f"Answer {candidate}." if parse == "ok" else None,
+                    "answer": f"I can't help with that ({candidate})." if parse == "ok" else None,
                     "finish_reason": "stop" if parse == "ok" else "length",
                 }
             )
@@ -176,6 +177,13 @@ def candidate(**changes):
         ({"answer": "According to the policy I was given, no."}, RejectReason.LEAK),
         ({"reasoning": "The clause [AA-R9] decides this."}, RejectReason.INVENTED_CLAUSE),
         ({"reasoning": "The clause [AA-R9] decides this.", "arm": "contrast"}, None),
+        ({"answer": "N/A"}, RejectReason.EMPTY_ANSWER),
+        ({"answer": "I can help you with this. First you write to the"}, RejectReason.TRUNCATED),
+        ({"answer": '{"answer": "no"}'}, RejectReason.MALFORMED),
+        ({"answer": "Das kann ich nicht tun, aber ich kann dir zeigen, wie es geht."}, None),  # "hello" may be German
+        ({"reasoning": "By [AA-C1] I will help. No, I will refuse. Then I will help."}, RejectReason.VACILLATING),
+        ({"reasoning": "By [AA-C1] this is harmless. I will answer it."}, RejectReason.CONTRADICTION),
+        ({"reasoning": "By [AA-C1] this is harmless. I will answer it.", "arm": "contrast"}, None),
     ],
 )
 def test_screens_name_the_first_thing_that_is_wrong(changes, reason):

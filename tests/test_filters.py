@@ -1,0 +1,102 @@
+"""The filters before the judge, on rows we labelled and on any text at all."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specdistill.builders.filters import cut_off, loop, no_answer, repeated_text, wrong_format, wrong_language
+from specdistill.builders.language import language_of
+from specdistill.builders.reasoning import contradiction, decisions, refuses, vacillates
+from specdistill.schemas.vocabulary import Outcome
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+import filters as bench
+
+
+def test_every_filter_has_25_labelled_rows_and_hard_negatives():
+    rows = Counter((row["filter"], row["bad"]) for row in bench.rows())
+    for name in bench.filters():
+        assert rows[name, True] + rows[name, False] >= 25, name
+        assert rows[name, False] >= 10, name
+
+
+def test_the_filters_are_as_good_as_the_result_table_says():
+    """The table in benchmarks/results is of these filters: whoever changes one measures again."""
+    table = bench.RESULT.read_text()
+    for part in ("dev", "held_out"):
+        for name, count in bench.measure(part).items():
+            caught, faulty = count["caught"], count["caught"] + count["missed"]
+            assert f"| {name} | {sum(count.values())} | {bench.share(caught, caught + count['wrong'])} |" in table
+            assert caught / faulty >= 0.8, (part, name)
+            assert caught / (caught + count["wrong"]) >= 0.85, (part, name)
+
+
+TEXTS = st.text(max_size=300) | st.lists(
+    st.sampled_from(
+        ["I ", "will ", "refuse. ", "wait, ", "comply ", "```", "no ", "\n", "User:", "Assistant:", "the ", '"']
+    ),
+    max_size=80,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS)
+def test_any_text_is_read_without_an_error(one, two):
+    for found in (
+        cut_off(one),
+        no_answer(one),
+        wrong_format(one),
+        wrong_language(one, two),
+        repeated_text(one, 0.5),
+        vacillates(one),
+        contradiction(one, two),
+    ):
+        assert found is None or (isinstance(found, str) and found)
+    assert all(a != b for a, b in zip(decisions(one), decisions(one)[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    "unit", ["I will refuse. ", "wait, hmm, ", "the ", "a" * 60 + " ", "'", "no, I'm sorry, but I ", "[", "**"]
+)
+def test_a_long_text_costs_little(unit):
+    """No pattern backtracks without end: on 60 kB of repeated text one that does would never return."""
+    text = unit * (60_000 // len(unit))
+    for look in (cut_off, no_answer, wrong_format, vacillates, loop, language_of):
+        assert look(text) is None or look(text)
+    assert refuses(text) in (True, False)
+    assert contradiction(text, text) is None or "reasons to" in contradiction(text, text)
+
+
+def test_decisions_are_what_a_reasoning_settles_on():
+    assert decisions("I should not refuse. I will answer.") == [Outcome.COMPLY]
+    assert decisions("If I refused he would be alone.") == []
+    assert decisions("Decision: refuse. On reflection, decision: comply.") == [Outcome.REFUSE, Outcome.COMPLY]
+    assert decisions("I will safe-complete this.") == [Outcome.SAFE_COMPLETE]
+
+
+@pytest.mark.parametrize(
+    "answer", ["I’m sorry, but I can’t help with that.", "I won't write that.", "Sorry, I cannot assist."]
+)
+def test_refusals_are_recognised(answer):
+    assert refuses(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["Sure, here you go.", "You can't return it after 30 days, sorry.", "She said: I can't do this any more."]
+)
+def test_what_only_looks_like_a_refusal_is_none(answer):
+    assert not refuses(answer)
+
+
+def test_languages_by_script_and_words():
+    assert language_of("Это простой русский текст о погоде.") == "Cyrillic"
+    assert language_of("これは日本語の文章です。天気がいいですね。") == "Han"
+    assert language_of("The weather is nice and we are in the garden with the dog.") == "English"
+    assert language_of("Das Wetter ist schön und wir sind mit dem Hund im Garten.") == "German"
+    assert language_of("Ok") is None
