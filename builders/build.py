@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.audit.stage import people_of
 from specdistill.builders.calibration import calibrate, population_of, stored_labels
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool
@@ -236,7 +237,8 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     observer = observer or Observer()
     rows = read_rows(layout, recipe)
     layout.manifest.unlink(missing_ok=True)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
+    people = people_of(layout, recipe)
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
     counts = write_sets(layout, sets)
     labels = stored_labels(layout)
     calibration = calibrate(population_of(sets, recipe.judge.weights), labels, recipe.judge.threshold)

@@ -17,7 +17,7 @@ from specdistill.builders.tasks import generator_digest, judge_digest, sampling_
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
-from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
+from specdistill.schemas.manifest import AuditEntry, FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import CONFIGS
 
@@ -64,9 +64,17 @@ def write_manifest(
         },
         calibration=calibration or {},
         packages=installed(),
+        audit=audit_entry(layout),
     )
     write_whole(layout.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
     return manifest
+
+
+def audit_entry(layout: RunLayout) -> AuditEntry | None:
+    """What the last pull measured; None where nobody answered yet."""
+    if not layout.audit_summary.exists():
+        return None
+    return AuditEntry.model_validate_json(layout.audit_summary.read_bytes())
 
 
 def spec_entry(layout: RunLayout, recipe: Recipe) -> SpecEntry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import polars as pl
 
 from specdistill.schemas.digest import digest
@@ -9,7 +11,7 @@ from specdistill.schemas.recipe import Preference
 from specdistill.schemas.rows import REASONED_MESSAGES
 
 
-def preference_pairs(judged: pl.DataFrame, preference: Preference) -> pl.DataFrame:
+def preference_pairs(judged: pl.DataFrame, preference: Preference, refused: Collection[str] = ()) -> pl.DataFrame:
     """Pairs of candidates of one prompt.
 
     Chosen: accepted by screens and threshold, from the spec arm. Rejected: any judged candidate of either arm. The
@@ -19,6 +21,7 @@ def preference_pairs(judged: pl.DataFrame, preference: Preference) -> pl.DataFra
     Args:
         judged: candidates with prompt_id, prompt, category, score, score_std, judge_samples, passes, reason, arm,
             answer, reasoning.
+        refused: ids of pairs whose order people did not confirm; the next pair of the prompt takes their place.
 
     Returns:
         The columns of the preference config, but for schema_version.
@@ -71,10 +74,16 @@ def preference_pairs(judged: pl.DataFrame, preference: Preference) -> pl.DataFra
         )
         .sort(["prompt_id", "margin", "chosen_id", "rejected_id"], descending=[False, True, False, False])
     )
+    if refused:
+        pairs = with_id(pairs).filter(~pl.col("id").is_in(list(refused)))
     pairs = pairs.unique(["chosen_id"], keep="first", maintain_order=True).unique(
         ["rejected_id"], keep="first", maintain_order=True
     )
-    pairs = pairs.filter(pl.int_range(pl.len()).over("prompt_id") < preference.pairs_per_prompt)
+    return with_id(pairs.filter(pl.int_range(pl.len()).over("prompt_id") < preference.pairs_per_prompt))
+
+
+def with_id(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with `id`, the digest of their two candidates."""
     ids = [digest("pair", *pair) for pair in pairs.select("chosen_id", "rejected_id").iter_rows()]
     return pairs.with_columns(pl.Series("id", ids, dtype=pl.String))
 

@@ -1,7 +1,8 @@
 """Selection: pure functions from stored rows to every published set. No model call, so thresholds are free to change.
 
 Every candidate ends accepted or rejected with exactly one reason, the first that holds, in this order: the call or
-its text (screens), the arm, the verdict, the threshold, the quota.
+its text (screens), people (an audit's verdict is the last word on what passed the screens), the arm, the judge's
+verdict, the threshold, the quota.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from specdistill.builders.audit.verdicts import People
 from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets
 from specdistill.builders.splits import split_of
 from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.rows import CANDIDATES
 from specdistill.schemas.vocabulary import Arm, RejectReason
 
 Sets = dict[str, dict[str, pl.DataFrame]]
 """Config to split to rows."""
 
 
-def decide(candidates: pl.DataFrame, screened: pl.DataFrame, scores: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+NOBODY = People()
+"""No audit."""
+
+
+def decide(
+    candidates: pl.DataFrame, screened: pl.DataFrame, scores: pl.DataFrame, recipe: Recipe, people: People = NOBODY
+) -> pl.DataFrame:
     """Every candidate with its scores and its fate.
 
     Args:
@@ -30,23 +39,34 @@ def decide(candidates: pl.DataFrame, screened: pl.DataFrame, scores: pl.DataFram
         scores: from `aggregate_judgments`.
 
     Returns:
-        The candidates with clauses, score columns, `passes` (threshold and screens, whatever the arm), `reason`
-        (null when accepted) and `detail`.
+        The candidates with clauses, score columns, `passes` (people, threshold and screens, whatever the arm),
+        `reason` (null when accepted), `detail`, and `audit` (`confirmed`, `corrected` or null).
     """
     threshold = recipe.judge.threshold
+    confirmed, refused = (pl.col("candidate_id").is_in(list(ids)) for ids in (people.confirmed, people.rejected))
+    good = ~refused & (confirmed | (pl.col("arm") == Arm.HUMAN) | (pl.col("score") >= threshold))
     frame = (
         candidates.join(screened, on="candidate_id", how="left")
         .join(scores, on="candidate_id", how="left")
         .with_columns(
             pl.col("judge_samples", "abstentions", "failed_calls").fill_null(0),
-            (pl.col("reason").is_null() & (pl.col("score") >= threshold)).fill_null(False).alias("passes"),
+            (pl.col("reason").is_null() & good).fill_null(False).alias("passes"),
+            pl.when(confirmed)
+            .then(pl.lit("confirmed"))
+            .when(pl.col("arm") == Arm.HUMAN)
+            .then(pl.lit("corrected"))
+            .alias("audit"),
         )
     )
     verdict = (
         pl.when(pl.col("reason").is_not_null())
         .then("reason")
+        .when(refused)
+        .then(pl.lit(RejectReason.REJECTED_BY_AUDIT.value))
         .when(pl.col("arm") == Arm.CONTRAST)
         .then(pl.lit(RejectReason.CONTRAST_ARM.value))
+        .when(pl.col("passes"))
+        .then(pl.lit(None, pl.String))
         .when(pl.col("score").is_null())
         .then(pl.lit(RejectReason.NO_VERDICT.value))
         .when(pl.col("score") < threshold)
@@ -66,19 +86,21 @@ def decide(candidates: pl.DataFrame, screened: pl.DataFrame, scores: pl.DataFram
 def limit(decided: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """Turn accepted candidates beyond the limits per prompt and per category into `over_quota`.
 
-    Better scores stay; equal scores go by candidate id, so the choice does not depend on row order.
+    What people confirmed or wrote stays first, then better scores; equal scores go by candidate id, so the choice does
+    not depend on row order.
     """
     quota = recipe.quota
-    ranked = decided.sort(["score", "candidate_id"], descending=[True, False], nulls_last=True).with_columns(
-        pl.col("reason").is_null().alias("accepted")
+    decided = decided.with_columns(
+        pl.col("audit").is_null().alias("unseen"), pl.col("reason").is_null().alias("accepted")
     )
+    ranked = decided.sort(["unseen", "score", "candidate_id"], descending=[False, True, False], nulls_last=True)
     in_prompt = pl.col("accepted").cast(pl.Int64).cum_sum().over("prompt_id")
     ranked = ranked.with_columns((pl.col("accepted") & (in_prompt <= quota.max_samples_per_prompt)).alias("kept"))
     if quota.per_category is not None:
         # The best of each prompt first, then the second best, so that a category is not filled by few prompts.
         turn = pl.col("kept").cast(pl.Int64).cum_sum().over("prompt_id")
         ranked = ranked.with_columns(turn.alias("turn")).sort(
-            ["turn", "score", "candidate_id"], descending=[False, True, False], nulls_last=True
+            ["unseen", "turn", "score", "candidate_id"], descending=[False, False, True, False], nulls_last=True
         )
         in_category = pl.col("kept").cast(pl.Int64).cum_sum().over("category")
         ranked = ranked.with_columns((pl.col("kept") & (in_category <= quota.per_category)).alias("kept")).drop("turn")
@@ -87,7 +109,7 @@ def limit(decided: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
         ranked.with_columns(
             pl.when(over).then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
         )
-        .drop("accepted", "kept")
+        .drop("accepted", "kept", "unseen")
         .sort("candidate_id")
     )
 
@@ -98,6 +120,7 @@ def select(
     judgments: pl.DataFrame,
     clauses: pl.DataFrame,
     recipe: Recipe,
+    people: People = NOBODY,
 ) -> Sets:
     """All published sets from stored rows.
 
@@ -106,9 +129,30 @@ def select(
         candidates: candidates of the recipe's generator and spec.
         judgments: judgments of the recipe's judge and spec.
         clauses: the clause table of the spec.
+        people: what an audit said.
 
     Returns:
         Config to split to rows, valid by schema; a split without rows is left out, `train` is always there.
+    """
+    decided = decide_all(prompts, candidates, judgments, clauses, recipe, people)
+    splits = split_of(prompts, recipe.split)
+    return split_sets(
+        make_sets(prompts, decided, judgments, clauses, recipe, people.rejected_pairs, people.confirmed_pairs), splits
+    )
+
+
+def decide_all(
+    prompts: pl.DataFrame,
+    candidates: pl.DataFrame,
+    judgments: pl.DataFrame,
+    clauses: pl.DataFrame,
+    recipe: Recipe,
+    people: People = NOBODY,
+) -> pl.DataFrame:
+    """`decide` from stored rows; what people wrote is among the candidates and passes the same screens.
+
+    Returns:
+        As `decide`, and `corrected_from`: the candidate that a person's answer replaces.
     """
     facts = SpecFacts.of(clauses, recipe.screens.copied_words)
     scores = aggregate_judgments(
@@ -117,9 +161,11 @@ def select(
         weights=recipe.judge.weights,
         votes_needed=recipe.judge.votes_needed,
     )
-    decided = decide(candidates, screen_frame(candidates, prompts, facts, recipe.screens), scores, recipe)
-    splits = split_of(prompts, recipe.split)
-    return split_sets(make_sets(prompts, decided, judgments, clauses, recipe), splits)
+    written = people.written(candidates)
+    candidates = pl.concat([candidates.select(CANDIDATES.names), written.select(CANDIDATES.names)])
+    screened = screen_frame(candidates, prompts, facts, recipe.screens)
+    origin = written.select("candidate_id", "corrected_from")
+    return decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
 
 
 def split_sets(sets: Mapping[str, pl.DataFrame], splits: pl.DataFrame) -> Sets:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import polars as pl
 
 from specdistill.builders.pairs import preference_pairs
-from specdistill.schemas.configs import SCHEMA_VERSION, TABLES
+from specdistill.schemas.configs import TABLES
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.vocabulary import CRITERIA, Arm
+from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
 
 
 def assistant(answer: str = "answer", reasoning: str = "reasoning") -> pl.Expr:
@@ -23,26 +25,37 @@ def assistant(answer: str = "answer", reasoning: str = "reasoning") -> pl.Expr:
 def finish(config: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The config's columns, in order, with its version, sorted by id, validated."""
     table = TABLES[config]
-    frame = frame.with_columns(pl.lit(SCHEMA_VERSION).alias("schema_version"))
+    frame = frame.with_columns(pl.lit(table.version).alias("schema_version"))
     return table.validate(frame.select(table.names).cast(table.schema).sort("id"))
 
 
 def make_sets(
-    prompts: pl.DataFrame, decided: pl.DataFrame, judgments: pl.DataFrame, clauses: pl.DataFrame, recipe: Recipe
+    prompts: pl.DataFrame,
+    decided: pl.DataFrame,
+    judgments: pl.DataFrame,
+    clauses: pl.DataFrame,
+    recipe: Recipe,
+    rejected_pairs: Collection[str] = (),
+    confirmed_pairs: Collection[str] = (),
 ) -> dict[str, pl.DataFrame]:
-    """Every published config, not yet split.
+    """Every published config, not yet split. What people rejected is in `rejected` and nowhere else.
 
     Args:
-        decided: from `selection.decide`.
+        decided: from `selection.decide_all`.
         clauses: the clause table of the spec.
+        rejected_pairs, confirmed_pairs: ids of pairs that people judged.
     """
     rows = decided.join(
         prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
     ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
-    judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null())
+    refused = (pl.col("reason") == RejectReason.REJECTED_BY_AUDIT).fill_null(False)
+    judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null() & ~refused)
+    pairs = preference_pairs(judged, recipe.preference, rejected_pairs).with_columns(
+        pl.when(pl.col("id").is_in(list(confirmed_pairs))).then(pl.lit("confirmed")).alias("audit")
+    )
     return {
         "sft": finish("sft", rows.filter(pl.col("reason").is_null()).with_columns(assistant().alias("completion"))),
-        "preference": finish("preference", preference_pairs(judged, recipe.preference)),
+        "preference": finish("preference", pairs),
         "kto": finish("kto", kto(judged)),
         "reward": finish(
             "reward",

@@ -53,6 +53,7 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         "clauses": clause_use(whole, clauses),
         "deficits": deficits(whole, manifest),
         **tokens(manifest),
+        **({"audit": manifest.audit.model_dump()} if manifest.audit else {}),
     }
     result: Numbers = rounded(measured)
     return result

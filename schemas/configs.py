@@ -9,6 +9,8 @@ from specdistill.schemas.table import Column, Table
 from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
 
 SCHEMA_VERSION = "1.1.0"
+AUDITED = "1.2.0"
+"""Configs that say what people said."""
 
 _VERSION = Column("schema_version", pl.String, "Version of this config's schema.")
 _PROMPT = Column("prompt", MESSAGES, "The conversation without the spec; the last turn is the user's.")
@@ -31,6 +33,19 @@ _COMPLETION = Column(
     REASONED_MESSAGES,
     "One assistant message: the answer in `content`, the reasoning in `reasoning_content`.",
 )
+_AUDIT = Column(
+    "audit",
+    pl.String,
+    "What people said: `confirmed`; `corrected` where a person wrote the answer; null where nobody looked or decided.",
+    nullable=True,
+    values=("confirmed", "corrected"),
+)
+_CORRECTED_FROM = Column(
+    "corrected_from",
+    pl.String,
+    "candidate_id of the model's candidate whose answer a person replaced; its reasoning is kept.",
+    nullable=True,
+)
 _SCORE = Column("score", pl.Float64, "Aggregated judge score, 0 to 1 (aggregation: see the manifest).")
 _CRITERIA = tuple(
     Column(name, pl.Float64, f"Aggregated {name}, 0 to 1; null if no sample scored it.", True) for name in CRITERIA
@@ -38,7 +53,7 @@ _CRITERIA = tuple(
 
 SFT = Table(
     "sft",
-    SCHEMA_VERSION,
+    AUDITED,
     "Accepted (prompt, reasoning, answer) triples, the spec stripped: supervised fine-tuning.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -53,9 +68,17 @@ SFT = Table(
             True,
             OUTCOMES,
         ),
-        _SCORE,
+        Column(
+            "score",
+            pl.Float64,
+            "Aggregated judge score, 0 to 1 (aggregation: see the manifest); null where a person wrote the answer or "
+            "accepted it without a judge's verdict.",
+            nullable=True,
+        ),
         Column("clauses", pl.List(pl.String), "Clauses of the spec that the reasoning cites."),
         *_DIGESTS,
+        _AUDIT,
+        _CORRECTED_FROM,
         _VERSION,
     ),
     key=("id",),
@@ -63,7 +86,7 @@ SFT = Table(
 
 PREFERENCE = Table(
     "preference",
-    SCHEMA_VERSION,
+    AUDITED,
     "Pairs for the same prompt whose score difference is larger than the judge's own noise.",
     (
         Column("id", pl.String, "Digest of the two candidate ids."),
@@ -80,6 +103,7 @@ PREFERENCE = Table(
         Column("rejected_id", pl.String, "candidate_id of `rejected`."),
         Column("rejected_arm", pl.String, "Arm `rejected` was sampled in.", values=tuple(Arm)),
         *_DIGESTS,
+        _AUDIT,
         _VERSION,
     ),
     key=("id",),
@@ -87,17 +111,22 @@ PREFERENCE = Table(
 
 KTO = Table(
     "kto",
-    SCHEMA_VERSION,
+    AUDITED,
     "Single completions with a binary label.",
     (
         Column("id", pl.String, "candidate_id."),
         _PROMPT,
         _COMPLETION,
-        Column("label", pl.Boolean, "Whether the score reaches the threshold and the filters pass."),
+        Column(
+            "label",
+            pl.Boolean,
+            "Whether people accept it, else whether the score reaches the threshold; the filters pass.",
+        ),
         _SCORE,
         _CATEGORY,
         _PROMPT_ID,
         *_DIGESTS,
+        _AUDIT,
         _VERSION,
     ),
     key=("id",),
@@ -105,7 +134,7 @@ KTO = Table(
 
 REWARD = Table(
     "reward",
-    SCHEMA_VERSION,
+    AUDITED,
     "Every judged candidate with all criteria, aggregated over the judge samples.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -124,8 +153,13 @@ REWARD = Table(
         _CATEGORY,
         _PROMPT_ID,
         Column("arm", pl.String, "Arm it was sampled in.", values=tuple(Arm)),
-        Column("label", pl.Boolean, "Whether the score reaches the threshold and the filters pass."),
+        Column(
+            "label",
+            pl.Boolean,
+            "Whether people accept it, else whether the score reaches the threshold; the filters pass.",
+        ),
         *_DIGESTS,
+        _AUDIT,
         _VERSION,
     ),
     key=("id",),
@@ -149,7 +183,7 @@ PROMPT_SET = Table(
 
 REJECTED = Table(
     "rejected",
-    SCHEMA_VERSION,
+    AUDITED,
     "Candidates that were not accepted, each with the first reason that holds.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -164,6 +198,7 @@ REJECTED = Table(
         *(column for column in CANDIDATES.columns if column.name != "candidate_id"),
         _CLAUSE_DIGESTS,
         Column("score", pl.Float64, "Aggregated judge score, if it was judged.", nullable=True),
+        _CORRECTED_FROM,
         _VERSION,
     ),
     key=("id",),

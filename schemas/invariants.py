@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from specdistill.errors import SchemaError
+from specdistill.schemas.audit import VERDICTS, Final, Kind
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest
@@ -262,6 +263,7 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
     """
     manifest = read_manifest(layout.manifest)
     recipe = manifest.recipe
+    people = scan_frame(layout.audit_verdicts).collect() if layout.audit_verdicts.exists() else VERDICTS.empty()
     prompts, candidates = (
         [scan_frame(part) for part in sorted(folder.glob("part-*.parquet"))]
         for folder in (layout.prompts, layout.candidates)
@@ -272,13 +274,25 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
         copied_words=recipe.get("screens", {}).get("copied_words", Facts.copied_words),
         threshold=recipe.get("judge", {}).get("threshold"),
         prompts=pl.concat(prompts).select("prompt_id", "group_id").collect() if prompts else None,
-        candidates=_current(pl.concat(candidates), pl.concat(prompts), manifest) if candidates and prompts else None,
+        candidates=_current(pl.concat(candidates), pl.concat(prompts), manifest, people)
+        if candidates and prompts
+        else None,
+        human_rejected=frozenset(
+            people.filter((pl.col("kind") == Kind.ROW) & pl.col("final").is_in([Final.REJECTED, Final.CORRECTED]))[
+                "target_id"
+            ].to_list()
+        ),
     )
     return check_sets(scan_sets(layout.datasets) if sets is None else sets, facts)
 
 
-def _current(candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest) -> frozenset[str]:
-    """Ids of the candidates of the manifest's recipe and spec; older ones stay on disk, unused."""
+def _current(
+    candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest, people: pl.DataFrame
+) -> frozenset[str]:
+    """Ids of the candidates of the manifest's recipe and spec, and of what people wrote in their place.
+
+    Older candidates stay on disk, unused.
+    """
     samples = {
         arm: manifest.recipe.get(section, {}).get("samples", 0) if manifest.recipe.get(section) else 0
         for arm, section in ((Arm.SPEC.value, "generator"), (Arm.CONTRAST.value, "contrast"))
@@ -290,4 +304,6 @@ def _current(candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest
         pl.col("spec_digest").is_null() | (pl.col("spec_digest") == shown),
         pl.col("sample_index") < pl.col("arm").replace_strict(samples, default=0, return_dtype=pl.Int32),
     )
-    return frozenset(current.select("candidate_id").collect(engine="streaming")["candidate_id"].to_list())
+    ids = frozenset(current.select("candidate_id").collect(engine="streaming")["candidate_id"].to_list())
+    written = people.drop_nulls("written_id").select("target_id", "written_id")
+    return ids | {made for target, made in written.iter_rows() if target in ids}

@@ -157,7 +157,15 @@ def abstentions(sets: Sets, facts: Facts) -> Iterator[Violation]:
     for config, split, frame in each(sets, "reward"):
         rows = frame.filter(pl.col("judge_samples") < 1)
         yield from found(Invariant.ABSTENTION, config, split, rows, "a score stands on no judge sample")
+    for config, split, frame in each(sets, "sft"):
+        rows = frame.filter(pl.col("score").is_null() & _unseen(frame))
+        yield from found(Invariant.ABSTENTION, config, split, rows, "accepted by no judge and by no person")
     yield from _votes(sets)
+
+
+def _unseen(frame: pl.DataFrame) -> pl.Expr:
+    """Rows that no person confirmed or wrote; all of them in sets from before there was an audit."""
+    return pl.col("audit").is_null() if "audit" in frame.columns else pl.lit(True)
 
 
 def _votes(sets: Sets) -> Iterator[Violation]:
@@ -195,12 +203,12 @@ def ranges(sets: Sets, facts: Facts) -> Iterator[Violation]:
 
 
 def thresholds(sets: Sets, facts: Facts) -> Iterator[Violation]:
-    """`Invariant.THRESHOLD`: for accepted rows and for everything labelled good."""
+    """`Invariant.THRESHOLD`: for accepted rows and for everything labelled good; a person's word stands above it."""
     if facts.threshold is None:
         return
     for config, split, frame in each(sets, "sft", "kto", "reward"):
         good = frame.filter(pl.col("label")) if "label" in frame.columns else frame
-        rows = good.filter(pl.col("score") < facts.threshold)
+        rows = good.filter((pl.col("score") < facts.threshold) & _unseen(good))
         yield from found(Invariant.THRESHOLD, config, split, rows, f"score is below {facts.threshold}")
 
 

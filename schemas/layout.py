@@ -62,6 +62,31 @@ class RunLayout:
         return self.audit / "labels.parquet"
 
     @property
+    def audit_records(self) -> Path:
+        """`audit/records.parquet`: what people are asked."""
+        return self.audit / "records.parquet"
+
+    @property
+    def audit_responses(self) -> Path:
+        """`audit/responses.parquet`: what they answered."""
+        return self.audit / "responses.parquet"
+
+    @property
+    def audit_verdicts(self) -> Path:
+        """`audit/verdicts.parquet`: what follows, derived."""
+        return self.audit / "verdicts.parquet"
+
+    @property
+    def audit_server(self) -> Path:
+        """`audit/server.json`: which Argilla datasets hold this run's records."""
+        return self.audit / "server.json"
+
+    @property
+    def audit_summary(self) -> Path:
+        """`audit/summary.json`: what the audit measured, for report and card."""
+        return self.audit / "summary.json"
+
+    @property
     def ledger(self) -> Path:
         """`ledger.sqlite`: every finished model call."""
         return self.root / "ledger.sqlite"

@@ -81,6 +81,20 @@ class Release(Loose):
     """Differences from `previous`, one sentence each."""
 
 
+class AuditEntry(Loose):
+    """What people said about the rows; nobody is named."""
+
+    records: int
+    """Rows and pairs that somebody answered."""
+    responses: int
+    """Submitted answers that count."""
+    annotators: int
+    finals: dict[str, int] = Field(default_factory=dict)
+    """`row/confirmed`, `pair/rejected`, …: how many."""
+    lines: list[str] = Field(default_factory=list)
+    """Agreement and what the control slice shows, in sentences, for the card."""
+
+
 class Manifest(Loose):
     """`manifest.json`."""
 
@@ -104,4 +118,6 @@ class Manifest(Loose):
     """What human labels say about the judge; empty without labels. The labels themselves stay in the run."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages that matter."""
+    audit: AuditEntry | None = None
+    """The human audit, where there was one."""
     release: Release | None = None

@@ -201,6 +201,27 @@ class Screens(Strict):
     """Filters that are not applied; what cannot be read is always rejected."""
 
 
+class Audit(Strict):
+    """What people are shown, and how their answers count."""
+
+    per_category: int = Field(default=20, ge=0)
+    """Rows a category, control included."""
+    pairs: int = Field(default=100, ge=0)
+    """Preference pairs, control included."""
+    random_control: Share = 0.2
+    """Share of each that is drawn at random: without it nobody can say how good the judge is."""
+    show_judge: Literal["borderline", "all", "none"] = "borderline"
+    """Where people see the judge's view. On the control slice it would anchor them, so by default not there."""
+    min_annotators: int = Field(default=1, ge=1)
+    """Answers a record needs before it counts."""
+    tie: Literal["reject", "judge"] = "reject"
+    """What equal votes mean: the row goes, or the judge's verdict stays."""
+    max_disagreement: Share = 0.34
+    """Largest share of the smaller side; above it another annotator is asked."""
+    seed: int = 0
+    """Of the random draw."""
+
+
 class Licences(Strict):
     """Licence of each ingredient, for the card; SPDX ids or `other`. Nothing is assumed."""
 
@@ -224,4 +245,5 @@ class Recipe(Strict):
     quota: Quota = Quota()
     preference: Preference = Preference()
     split: Split = Split()
+    audit: Audit = Audit()
     licences: Licences = Licences()

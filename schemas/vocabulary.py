@@ -25,6 +25,8 @@ class Arm(StrEnum):
     """An answer that leaked, written again without the leak; the reasoning is that of its parent."""
     CONSTITUTION = "constitution"
     """An answer without the spec, criticised by the spec and revised (constitutional AI, arXiv 2212.08073)."""
+    HUMAN = "human"
+    """An answer that a person wrote in the place of a model's; the reasoning is the model's."""
 
 
 class FinishReason(StrEnum):
@@ -90,6 +92,8 @@ class RejectReason(StrEnum):
     NO_VERDICT = "no_verdict"
     """Too few judge samples gave a score."""
     BELOW_THRESHOLD = "below_threshold"
+    REJECTED_BY_AUDIT = "rejected_by_audit"
+    """People looked at it and said no."""
     OVER_QUOTA = "over_quota"
     """Good, but its prompt or category already has its share."""
 

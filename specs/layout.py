@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from specdistill.errors import DiskError, SpecError
-from specdistill.schemas.files import write_whole
 from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.loader import CATEGORIES, OVERVIEW, STYLE, load_spec
 from specdistill.specs.model import Category, Clause, Example, Section, Spec
@@ -45,20 +44,16 @@ def write_spec(spec: Spec, folder: str | Path) -> Path:
                 "Look there for Markdown that means something else at the start or end of a clause.",
                 file=spec.root,
             )
-    _put(files, root, whole=True)
+    _put(files, root)
     return root
 
 
-def _put(files: dict[str, str], root: Path, *, whole: bool = False) -> None:
-    """Write the files; `whole` for a folder that must survive a crash: no file is ever half there."""
+def _put(files: dict[str, str], root: Path) -> None:
     try:
         for name, text in files.items():
-            path, data = root / name, text.encode("utf-8")
+            path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not whole:
-                path.write_bytes(data)
-            elif not path.is_file() or path.read_bytes() != data:
-                write_whole(path, data)
+            path.write_bytes(text.encode("utf-8"))
         for old in (root / CATEGORIES).glob("*.md"):
             if f"{CATEGORIES}/{old.name}" not in files:
                 old.unlink()

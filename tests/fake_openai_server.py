@@ -13,7 +13,6 @@ import asyncio
 import json
 import random
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -41,7 +40,6 @@ FAULTS: dict[str, str] = {
     "not_json": "status 200 and an HTML page",
     "truncated_json": "status 200, JSON that ends early",
     "wrong_shape": "status 200, JSON of another kind",
-    "wrong_schema": "an answer that does not follow the JSON schema that was sent",
     "error_in_200": "status 200 and an error object",
     "no_choices": "status 200, empty choices",
     "fewer_choices": "one choice less than asked",
@@ -64,13 +62,13 @@ class Rule:
 
     Attributes:
         fault: a name from FAULTS.
-        contains: only requests whose conversation contains this text, or all of these texts; "" for all.
+        contains: only requests whose conversation contains this text; "" for all.
         times: only the first so many requests of each prompt; None for always.
         share: only this share of the requests, drawn at random.
     """
 
     fault: str
-    contains: str | tuple[str, ...] = ""
+    contains: str = ""
     times: int | None = None
     share: float = 1.0
     _served: Counter[str] = field(default_factory=Counter)
@@ -81,8 +79,7 @@ class Rule:
 
     def applies(self, prompt: str, text: str, chance: random.Random) -> bool:
         """Whether this request gets the fault; counts it if so."""
-        wanted = (self.contains,) if isinstance(self.contains, str) else self.contains
-        if not all(part in text for part in wanted) or (self.times is not None and self._served[prompt] >= self.times):
+        if self.contains not in text or (self.times is not None and self._served[prompt] >= self.times):
             return False
         if self.share < 1.0 and chance.random() >= self.share:
             return False
@@ -143,8 +140,6 @@ class FakeOpenAI:
         self._chance = random.Random(seed)
         self.asked: Counter[str] = Counter()
         """How often each prompt (text of its last message) was asked."""
-        self.asked_at: dict[str, list[float]] = {}
-        """When each prompt was asked, in seconds of the monotonic clock."""
         self.served: Counter[str] = Counter()
         """How often each fault, and `ok`, was served."""
         self.bodies: list[dict[str, Any]] = []
@@ -233,7 +228,6 @@ class FakeOpenAI:
             prompt = str(body["messages"][-1].get("content"))
             self.calls += 1
             self.asked[prompt] += 1
-            self.asked_at.setdefault(prompt, []).append(time.monotonic())
             self.bodies = [*self.bodies[-999:], body] if self.calls <= 1000 else self.bodies
             chosen = next((rule.fault for rule in self.rules if rule.applies(prompt, text, self._chance)), "ok")
             self.served[chosen] += 1
@@ -269,8 +263,6 @@ class FakeOpenAI:
                 message["reasoning_content"] = thought
             elif self.reasoning == "tags":
                 message["content"] = f"<think>{thought}</think>{answer}"
-            if fault == "wrong_schema":
-                message["content"] = '{"verdict": "fine", "score": "high"}'
             if fault in ("null_content", "not_text"):
                 message["content"] = None if fault == "null_content" else [{"type": "image"}]
             if fault == "huge":

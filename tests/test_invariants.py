@@ -195,7 +195,8 @@ FAULTS: dict[str, tuple[Invariant, str, Plant]] = {
     "unknown prompt": (Invariant.REFERENCES, "sft", lambda sets: [change(sets, "sft", 0, prompt_id="nobody")]),
     "unknown category": (Invariant.REFERENCES, "sft", lambda sets: [change(sets, "sft", 0, category="cooking")]),
     "old schema": (Invariant.SCHEMA, "sft", lambda sets: [change(sets, "sft", 0, schema_version="0.9.0")]),
-    "null where none may be": (Invariant.SCHEMA, "sft", lambda sets: [change(sets, "sft", 0, score=None)]),
+    "null where none may be": (Invariant.SCHEMA, "kto", lambda sets: [change(sets, "kto", 0, score=None)]),
+    "no score and no person": (Invariant.ABSTENTION, "sft", lambda sets: [change(sets, "sft", 0, score=None)]),
     "unknown reason": (Invariant.SCHEMA, "rejected", lambda sets: [change(sets, "rejected", 0, reason="mood")]),
     "key used twice": (
         Invariant.SCHEMA,

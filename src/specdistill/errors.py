@@ -103,6 +103,14 @@ class TrainError(SpecdistillError, RuntimeError):
     """A training run that must not start, or that learned nothing."""
 
 
+class AuditError(SpecdistillError, RuntimeError):
+    """An audit that cannot go on: the server refuses, a dataset is gone, there are no answers."""
+
+
+class AuditUnreachable(AuditError):
+    """An Argilla server that does not answer at all, or stopped answering."""
+
+
 class MissingExtra(SpecdistillError, ImportError):
     """An optional part that is not installed."""
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from specdistill.cli import build, demo, hub, publish, report, runs, schema, spec, train
+from specdistill.cli import audit, build, demo, hub, publish, report, runs, schema, spec, train
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.version import __version__
@@ -25,6 +25,7 @@ app.command()(build.build)
 app.command()(runs.status)
 app.command()(runs.select)
 app.command()(report.report)
+app.add_typer(audit.app, name="audit")
 app.command()(publish.publish)
 app.add_typer(train.app, name="train")
 app.add_typer(hub.app, name="hub")

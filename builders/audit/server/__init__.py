@@ -1,0 +1,1 @@
+"""What runs inside the Argilla server's own environment: plain scripts, which nothing of ours imports."""

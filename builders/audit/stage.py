@@ -1,0 +1,190 @@
+"""The audit's place in a run: what `select` asks of it, and the steps behind `audit push` and `audit pull`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from specdistill.builders.audit.pull import read_table, write_table
+from specdistill.builders.audit.verdicts import People, again, verdicts
+from specdistill.builders.parts import parquet_bytes
+from specdistill.errors import AuditError
+from specdistill.schemas.audit import RECORDS, RESPONSES, Kind
+from specdistill.schemas.files import write_whole
+from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.recipe import Recipe
+
+
+def people_of(layout: RunLayout, recipe: Recipe) -> People:
+    """What the pulled answers do to the sets; also writes `audit/verdicts.parquet`.
+
+    Raises:
+        RunError: the answers cannot be read.
+    """
+    responses = read_table(layout, RESPONSES)
+    if responses.is_empty():
+        layout.audit_verdicts.unlink(missing_ok=True)
+        return People()
+    found = verdicts(responses, recipe.audit)
+    write_whole(layout.audit_verdicts, parquet_bytes(found))
+    return People.of(found)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run as the judge sees it, before people.
+
+    Attributes:
+        decided: from `selection.decide_all`, without people.
+        pairs: rows of the preference config, all splits.
+        rows, pair_rows: who may be shown, from `choose`.
+    """
+
+    decided: pl.DataFrame
+    pairs: pl.DataFrame
+    prompts: pl.DataFrame
+    clauses: pl.DataFrame
+    rows: pl.DataFrame
+    pair_rows: pl.DataFrame
+
+
+def judged(layout: RunLayout, recipe: Recipe) -> Judged:
+    """Read a run and decide it without people.
+
+    Raises:
+        RunError: a part cannot be read.
+    """
+    from specdistill.builders.audit.choose import pair_population, row_population
+    from specdistill.builders.run import read_rows
+    from specdistill.builders.selection import decide_all
+    from specdistill.builders.sets import make_sets
+
+    found = read_rows(layout, recipe)
+    decided = decide_all(found.prompts, found.candidates, found.judgments, found.clauses, recipe)
+    pairs = make_sets(found.prompts, decided, found.judgments, found.clauses, recipe)["preference"]
+    return Judged(
+        decided,
+        pairs,
+        found.prompts,
+        found.clauses,
+        row_population(decided, found.judgments, found.prompts, found.clauses, recipe),
+        pair_population(pairs, found.prompts),
+    )
+
+
+def choose_records(
+    layout: RunLayout, recipe: Recipe, run: Judged, rows: int | None, pairs: int | None, *, write: bool = True
+) -> pl.DataFrame:
+    """The records to be shown: what was chosen before stays, what is new is added. Written to the run if asked.
+
+    Args:
+        rows, pairs: wanted in all; None takes the recipe's.
+    """
+    from specdistill.builders.audit.choose import choose
+
+    categories = run.rows["category"].n_unique()
+    wanted_rows = recipe.audit.per_category * categories if rows is None else rows
+    wanted_pairs = recipe.audit.pairs if pairs is None else pairs
+    before = read_table(layout, RECORDS)
+    fresh = pl.concat(
+        [
+            choose(run.rows, Kind.ROW, wanted_rows, recipe.audit),
+            choose(run.pair_rows, Kind.PAIR, wanted_pairs, recipe.audit),
+        ]
+    ).join(before, on="record_id", how="anti")
+    known = pl.concat([run.rows["target_id"], run.pair_rows["target_id"]])
+    kept = before.filter(pl.col("target_id").is_in(known.to_list()))  # others answer to an older policy or model
+    added = fresh.sort("priority", "record_id", descending=[True, False])
+    parts = [kept]
+    for kind, wanted in ((Kind.ROW, wanted_rows), (Kind.PAIR, wanted_pairs)):
+        there = kept.filter((pl.col("kind") == kind) & (pl.col("round") == 1)).height
+        new = added.filter(pl.col("kind") == kind)
+        # The control slice first: the rest is no sample without it.
+        control = new.filter(pl.col("slice") == "control")
+        rest = new.filter(pl.col("slice") != "control")
+        parts.append(pl.concat([control, rest]).head(max(wanted - there, 0)))
+    records = pl.concat(parts)
+    if write and not records.sort(RECORDS.key).equals(before.sort(RECORDS.key)):
+        write_table(layout, RECORDS, records)
+    return records
+
+
+def pulled(layout: RunLayout) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What was asked and what was answered.
+
+    Raises:
+        AuditError: nothing was pulled yet.
+    """
+    responses = read_table(layout, RESPONSES)
+    if responses.is_empty():
+        raise AuditError(
+            "There are no answers in this run yet.", "Run `specdistill audit pull` first.", file=layout.root
+        )
+    return read_table(layout, RECORDS), responses
+
+
+def second_opinions(layout: RunLayout, recipe: Recipe, responses: pl.DataFrame) -> pl.DataFrame:
+    """Records that must go to another annotator, added to the run's records.
+
+    Returns:
+        The new ones only.
+    """
+    records = read_table(layout, RECORDS)
+    more = again(records, verdicts(responses, recipe.audit), responses)
+    more = more.join(records, on=["record_id", "round"], how="anti")
+    if more.height:
+        write_table(layout, RECORDS, pl.concat([records, more]))
+    return more
+
+
+def write_labels(layout: RunLayout, found: pl.DataFrame) -> Path:
+    """`audit/labels.csv`: candidate id and 1 or 0, one row people agreed on a line; what calibration reads.
+
+    Args:
+        found: rows of `VERDICTS`.
+    """
+    labels = (
+        found.filter((pl.col("kind") == Kind.ROW) & (pl.col("final") != "open"))
+        .select(pl.col("target_id").alias("id"), (pl.col("final") == "confirmed").cast(pl.Int8).alias("label"))
+        .sort("id")
+    )
+    path = layout.audit / "labels.csv"
+    write_whole(path, labels.write_csv().encode())
+    return path
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def push_all(
+    layout: RunLayout,
+    recipe: Recipe,
+    client: Any,
+    url: str,
+    workspace: str,
+    records: pl.DataFrame,
+    run: Judged,
+    *,
+    recreate: bool = False,
+    progress: Progress = lambda name, done, total: None,
+) -> list[Any]:
+    """Send records; see `push.push`."""
+    from specdistill.builders.audit.push import Material, push
+
+    material = Material(run.decided, run.pairs, run.prompts, run.clauses, recipe.judge.model)
+    return push(
+        layout,
+        client,
+        url,
+        workspace,
+        records,
+        material,
+        recipe.name,
+        recipe.audit.min_annotators,
+        recreate=recreate,
+        progress=progress,
+    )
