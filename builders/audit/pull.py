@@ -6,7 +6,7 @@ Answers of a dataset that was read replace what was stored of it; answers of dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,8 +45,11 @@ def write_table(layout: RunLayout, table: Table, frame: pl.DataFrame) -> None:
     write_whole(layout.audit / f"{table.name.removeprefix('audit_')}.parquet", parquet_bytes(frame))
 
 
-def pull(layout: RunLayout, client: Any, url: str) -> pl.DataFrame:
+def pull(layout: RunLayout, client: Any, url: str, seen: Callable[[int], None] = lambda records: None) -> pl.DataFrame:
     """Read all answers of the run's datasets and store them. Safe while people work and while other pulls run.
+
+    Args:
+        seen: told how many records were read, page by page.
 
     Returns:
         All stored responses.
@@ -61,6 +64,7 @@ def pull(layout: RunLayout, client: Any, url: str) -> pl.DataFrame:
     users = usernames(client, url)
     asked = {(row["record_id"], row["round"]): row for row in read_table(layout, RECORDS).iter_rows(named=True)}
     rows: list[dict[str, Any]] = []
+    read = 0
     for name, dataset_id in sorted(known["datasets"].items()):
         if get(client, url, f"/datasets/{dataset_id}") is None:
             raise gone(name, dataset_id)
@@ -72,6 +76,8 @@ def pull(layout: RunLayout, client: Any, url: str) -> pl.DataFrame:
                     continue  # a record that somebody else logged into our dataset
                 for response in record.get("responses") or []:
                     rows.append(response_row(response, ask, dataset_id, users))
+            read += len(page)
+            seen(read)
     pulled = RESPONSES.frame(rows).unique("response_id", keep="last")  # pages may shift while people log records
     kept = read_table(layout, RESPONSES).filter(~pl.col("dataset_id").is_in(list(known["datasets"].values())))
     responses = pl.concat([kept, pulled]).sort("response_id")
