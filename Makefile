@@ -21,6 +21,7 @@ test-unit: .venv/.ready
 	$(PY) -m pytest -m "not integration" -q
 
 test-integration: .venv/.ready
+	@.ci/chromium
 	$(PY) -m pytest -m integration -q --durations=10
 
 lint: .venv/.ready ## ruff and mypy

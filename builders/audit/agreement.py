@@ -104,6 +104,8 @@ def kappas(votes: pl.DataFrame, column: str) -> list[dict[str, Any]]:
     rows = []
     for first, second in combinations(sorted(wide), 2):
         shared = sorted(set(wide[first]) & set(wide[second]))
+        if not shared:
+            continue
         left, right = ([wide[name][target] for target in shared] for name in (first, second))
         value = kappa_of(left, right)
 
