@@ -10,6 +10,7 @@ from run_fixture import write_run
 
 from specdistill.builders.audit.stage import people_of, write_labels
 from specdistill.builders.audit.verdicts import People, again, verdicts
+from specdistill.builders.calibration import stored_labels
 from specdistill.builders.parts import parquet_bytes
 from specdistill.builders.reselect import reselect
 from specdistill.schemas.audit import RECORDS, RESPONSES
@@ -264,9 +265,16 @@ def test_taking_answers_back_restores_the_sets_byte_for_byte(audited):
 def test_labels_and_the_manifest_tell_of_the_audit(audited):
     layout, before = audited
     good, bad = before["sft"]["id"].to_list()[:2]
-    answers = RESPONSES.frame([answer(good, "a", "accept"), answer(bad, "a", "reject")])
-    text = write_labels(layout, verdicts(answers, Audit())).read_text().splitlines()
+    rated = answer(good, "a", "accept") | {"compliance": 5, "helpfulness": 3}
+    answers = RESPONSES.frame([rated, answer(bad, "a", "reject")])
+    text = write_labels(layout, verdicts(answers, Audit()), answers).read_text().splitlines()
     assert text == ["id,label", *sorted([f"{good},1", f"{bad},0"])]
+    labels = {row["id"]: row for row in stored_labels(layout).iter_rows(named=True)}
+    assert labels[good] == {"id": good, "label": True, "score": 0.75, "source": "audit"}
+    assert labels[bad]["score"] is None
+    turned = RESPONSES.frame([answer(bad, "a", "accept")])
+    write_labels(layout, verdicts(turned, Audit()), turned)
+    assert stored_labels(layout).select("id", "label").rows() == [(bad, True)], "an audit replaces its own labels"
     entry = AuditEntry(records=2, responses=2, annotators=1, lines=["They agree."])
     layout.audit_summary.write_text(entry.model_dump_json())
     reselect(layout.root)

@@ -54,7 +54,9 @@ def row_population(
     )
     known = dict(clauses.select("anchor", "outcome").iter_rows())
     rows = (
-        decided.filter((pl.col("arm") == Arm.SPEC) & (pl.col("reason").is_null() | pl.col("reason").is_in([*SEEN])))
+        decided.filter(
+            pl.col("arm").is_in([Arm.SPEC, Arm.REPAIR]) & (pl.col("reason").is_null() | pl.col("reason").is_in([*SEEN]))
+        )
         .join(sides, on="candidate_id", how="left")
         .join(prompts.select("prompt_id", "outcome_hint"), on="prompt_id", how="left")
         .sort("candidate_id")

@@ -13,10 +13,12 @@ from specdistill.builders.audit.pull import read_table, write_table
 from specdistill.builders.audit.verdicts import People, again, verdicts
 from specdistill.builders.parts import parquet_bytes
 from specdistill.errors import AuditError
-from specdistill.schemas.audit import RECORDS, RESPONSES, Kind
+from specdistill.schemas.audit import RECORDS, RESPONSES, Final, Kind
 from specdistill.schemas.files import write_whole
+from specdistill.schemas.labels import LABELS
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.vocabulary import CRITERIA
 
 
 def people_of(layout: RunLayout, recipe: Recipe) -> People:
@@ -141,19 +143,41 @@ def second_opinions(layout: RunLayout, recipe: Recipe, responses: pl.DataFrame) 
     return more
 
 
-def write_labels(layout: RunLayout, found: pl.DataFrame) -> Path:
-    """`audit/labels.csv`: candidate id and 1 or 0, one row people agreed on a line; what calibration reads.
+def write_labels(layout: RunLayout, found: pl.DataFrame, responses: pl.DataFrame) -> Path:
+    """`audit/labels.csv` (`id,label` with 1 or 0) and, for calibration, `audit/labels.parquet`.
+
+    In the latter what people said in an earlier audit is replaced; labels from files stay, but for candidates that the
+    audit decided.
 
     Args:
         found: rows of `VERDICTS`.
+        responses: rows of `RESPONSES`, for the ratings.
     """
-    labels = (
-        found.filter((pl.col("kind") == Kind.ROW) & (pl.col("final") != "open"))
-        .select(pl.col("target_id").alias("id"), (pl.col("final") == "confirmed").cast(pl.Int8).alias("label"))
+    from specdistill.builders.audit.verdicts import votes
+    from specdistill.builders.calibration import stored_labels
+
+    rating = pl.mean_horizontal(*CRITERIA).sub(1).truediv(4)
+    scores = (
+        votes(responses)
+        .with_columns(rating.alias("score"))
+        .group_by(pl.col("target_id").alias("id"))
+        .agg(pl.col("score").mean())
+    )
+    said = (
+        found.filter((pl.col("kind") == Kind.ROW) & (pl.col("final") != Final.OPEN))
+        .select(pl.col("target_id").alias("id"), (pl.col("final") == Final.CONFIRMED).alias("label"))
+        .join(scores, on="id", how="left")
+        .with_columns(pl.lit("audit").alias("source"))
+        .select(LABELS.names)
+        .cast(LABELS.schema)
         .sort("id")
     )
+    others = stored_labels(layout).filter(pl.col("source").fill_null("") != "audit")
+    kept = pl.concat([said, others]).unique("id", keep="first").sort("id")
+    if kept.height or layout.labels.exists():
+        write_whole(layout.labels, parquet_bytes(kept))
     path = layout.audit / "labels.csv"
-    write_whole(path, labels.write_csv().encode())
+    write_whole(path, said.select("id", pl.col("label").cast(pl.Int8)).write_csv().encode())
     return path
 
 

@@ -194,7 +194,7 @@ def pull(
     client, address = connect(url, api_key)
     responses = read(layout, client, address)
     found = verdicts(responses, recipe.audit)
-    labels = write_labels(layout, found)
+    labels = write_labels(layout, found, responses)
     more = second_opinions(layout, recipe, responses)
     if again and more.height:
         push_all(layout, recipe, client, address, workspace, more, judged(layout, recipe))
