@@ -241,8 +241,9 @@ def session_seconds(path: Path) -> float:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
     try:
         row = connection.execute(
-            "SELECT SUM(CASE WHEN ended IS NOT NULL THEN seconds ELSE COALESCE("
-            " (SELECT MAX(finished) FROM calls WHERE calls.session = sessions.session) - started, 0) END)"
+            # MAX: the wall clock may have been set back between the two readings.
+            "SELECT SUM(CASE WHEN ended IS NOT NULL THEN seconds ELSE MAX(0, COALESCE("
+            " (SELECT MAX(finished) FROM calls WHERE calls.session = sessions.session) - started, 0)) END)"
             " FROM sessions"
         ).fetchone()
     finally:

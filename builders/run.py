@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,12 @@ from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.recipe_file import dump_recipe, load_recipe
 from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
 from specdistill.schemas.vocabulary import Arm
+
+LEFT_BY_WRITERS = (".*.tmp", "*/.*.tmp", "spec/*/.*.tmp", "datasets/*/.*.tmp")
+"""Temporary files of writers that were killed, seen from the run folder; folders of publishers are left alone."""
+
+LOCK_TRIES, LOCK_WAIT = 5, 0.1
+"""Tries for the lock of a run, and seconds between them."""
 
 
 @contextmanager
@@ -36,7 +43,7 @@ def locked(layout: RunLayout) -> Iterator[None]:
         raise disk_error(layout.root, exc) from exc
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(handle)
         except OSError as exc:
             holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise RunLocked(
@@ -51,13 +58,28 @@ def locked(layout: RunLayout) -> Iterator[None]:
         os.close(handle)
 
 
+def take_lock(handle: int) -> None:
+    """Lock a file for this process alone.
+
+    A `status` that looks whether somebody builds holds the lock for a moment, so one refusal means nothing yet.
+
+    Raises:
+        OSError: another process keeps it.
+    """
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(OSError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(LOCK_WAIT)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def is_locked(layout: RunLayout) -> bool:
     """Whether a build is at work."""
     if not layout.lock.exists():
         return False
-    handle = os.open(layout.lock, os.O_RDWR)
+    handle = os.open(layout.lock, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:
@@ -98,9 +120,9 @@ def heal(layout: RunLayout) -> list[Path]:
     Returns:
         Where the damaged parts are now.
     """
-    for folder in (layout.prompts, layout.candidates, layout.judgments):
-        for temporary in folder.glob(".*.tmp"):
-            temporary.unlink()
+    for pattern in LEFT_BY_WRITERS:
+        for temporary in layout.root.glob(pattern):
+            temporary.unlink(missing_ok=True)
     return [
         set_aside(part)
         for folder in (layout.prompts, layout.candidates, layout.judgments)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from specdistill.errors import DiskError, SpecError
+from specdistill.schemas.files import write_whole
 from specdistill.schemas.vocabulary import Outcome
 from specdistill.specs.loader import CATEGORIES, OVERVIEW, STYLE, load_spec
 from specdistill.specs.model import Category, Clause, Example, Section, Spec
@@ -44,16 +45,20 @@ def write_spec(spec: Spec, folder: str | Path) -> Path:
                 "Look there for Markdown that means something else at the start or end of a clause.",
                 file=spec.root,
             )
-    _put(files, root)
+    _put(files, root, whole=True)
     return root
 
 
-def _put(files: dict[str, str], root: Path) -> None:
+def _put(files: dict[str, str], root: Path, *, whole: bool = False) -> None:
+    """Write the files; `whole` for a folder that must survive a crash: no file is ever half there."""
     try:
         for name, text in files.items():
-            path = root / name
+            path, data = root / name, text.encode("utf-8")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode("utf-8"))
+            if not whole:
+                path.write_bytes(data)
+            elif not path.is_file() or path.read_bytes() != data:
+                write_whole(path, data)
         for old in (root / CATEGORIES).glob("*.md"):
             if f"{CATEGORIES}/{old.name}" not in files:
                 old.unlink()

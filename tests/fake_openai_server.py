@@ -13,6 +13,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -40,6 +41,7 @@ FAULTS: dict[str, str] = {
     "not_json": "status 200 and an HTML page",
     "truncated_json": "status 200, JSON that ends early",
     "wrong_shape": "status 200, JSON of another kind",
+    "wrong_schema": "an answer that does not follow the JSON schema that was sent",
     "error_in_200": "status 200 and an error object",
     "no_choices": "status 200, empty choices",
     "fewer_choices": "one choice less than asked",
@@ -62,13 +64,13 @@ class Rule:
 
     Attributes:
         fault: a name from FAULTS.
-        contains: only requests whose conversation contains this text; "" for all.
+        contains: only requests whose conversation contains this text, or all of these texts; "" for all.
         times: only the first so many requests of each prompt; None for always.
         share: only this share of the requests, drawn at random.
     """
 
     fault: str
-    contains: str = ""
+    contains: str | tuple[str, ...] = ""
     times: int | None = None
     share: float = 1.0
     _served: Counter[str] = field(default_factory=Counter)
@@ -79,7 +81,8 @@ class Rule:
 
     def applies(self, prompt: str, text: str, chance: random.Random) -> bool:
         """Whether this request gets the fault; counts it if so."""
-        if self.contains not in text or (self.times is not None and self._served[prompt] >= self.times):
+        wanted = (self.contains,) if isinstance(self.contains, str) else self.contains
+        if not all(part in text for part in wanted) or (self.times is not None and self._served[prompt] >= self.times):
             return False
         if self.share < 1.0 and chance.random() >= self.share:
             return False
@@ -140,6 +143,8 @@ class FakeOpenAI:
         self._chance = random.Random(seed)
         self.asked: Counter[str] = Counter()
         """How often each prompt (text of its last message) was asked."""
+        self.asked_at: dict[str, list[float]] = {}
+        """When each prompt was asked, in seconds of the monotonic clock."""
         self.served: Counter[str] = Counter()
         """How often each fault, and `ok`, was served."""
         self.bodies: list[dict[str, Any]] = []
@@ -228,6 +233,7 @@ class FakeOpenAI:
             prompt = str(body["messages"][-1].get("content"))
             self.calls += 1
             self.asked[prompt] += 1
+            self.asked_at.setdefault(prompt, []).append(time.monotonic())
             self.bodies = [*self.bodies[-999:], body] if self.calls <= 1000 else self.bodies
             chosen = next((rule.fault for rule in self.rules if rule.applies(prompt, text, self._chance)), "ok")
             self.served[chosen] += 1
@@ -263,6 +269,8 @@ class FakeOpenAI:
                 message["reasoning_content"] = thought
             elif self.reasoning == "tags":
                 message["content"] = f"<think>{thought}</think>{answer}"
+            if fault == "wrong_schema":
+                message["content"] = '{"verdict": "fine", "score": "high"}'
             if fault in ("null_content", "not_text"):
                 message["content"] = None if fault == "null_content" else [{"type": "image"}]
             if fault == "huge":

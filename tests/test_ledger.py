@@ -105,3 +105,14 @@ def test_a_write_that_fails_is_told_to_the_caller(tmp_path):
     ledger.record(call("a"))
     with pytest.raises(DiskError, match="no such table"):
         ledger.close()
+
+
+def test_a_clock_set_back_makes_no_negative_time(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    ledger = sqlite3.connect(path)
+    ledger.execute("UPDATE sessions SET ended = NULL, started = 2000000000")
+    ledger.execute("INSERT INTO calls VALUES ('k', 's', 1, 1, 1900000000, 1, 1, 1, '{}')")
+    ledger.commit()
+    ledger.close()
+    assert session_seconds(path) == 0
