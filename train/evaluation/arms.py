@@ -165,7 +165,12 @@ def unfiltered(material: Material) -> pl.DataFrame:
         pl.lit(None, dtype=pl.Float64).alias("score"),
         pl.lit(SFT.version).alias("schema_version"),
         cited_series(found["reasoning"], anchors)["known"].alias("clauses"),
-    ).select(pl.col(name).cast(dtype) for name, dtype in SFT.schema.items())
+    )
+    # What selection alone knows stays null: these rows are trained on, and never published.
+    made = made.select(
+        (pl.col(name) if name in made.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in SFT.schema.items()
+    )
     return split_sets({"sft": made.sort("id")}, split_of(rows.prompts, recipe.split))["sft"]["train"]
 
 
