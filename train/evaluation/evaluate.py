@@ -20,7 +20,7 @@ from specdistill.schemas.vocabulary import FinishReason
 from specdistill.train.data import PublishedSet
 from specdistill.train.evaluation.generate import answer_items
 from specdistill.train.evaluation.grading import grade_answers
-from specdistill.train.evaluation.identity import base_name, model_record
+from specdistill.train.evaluation.identity import model_record
 from specdistill.train.evaluation.intervals import LEVEL, RESAMPLES
 from specdistill.train.evaluation.measure import PolicyFacts, measures_of
 from specdistill.train.evaluation.numbers import numbers_of
@@ -139,22 +139,42 @@ def evaluate(asked: Asked, folder: Path, note: Note = lambda what, done, total: 
     failed = answers.filter(pl.col("finish_reason") == FinishReason.ERROR)
     if failed.height == answers.height:
         raise EngineError(f"Every call failed: {failed['error'][0]}", "Mend the engine; then run it again.")
+    return finish(asked, folder, model, items, answers, grades, (began, cpu))
+
+
+def finish(
+    asked: Asked,
+    folder: Path,
+    model: Mapping[str, Any],
+    items: pl.DataFrame,
+    answers: pl.DataFrame,
+    grades: pl.DataFrame | None,
+    since: tuple[float, float],
+) -> EvalResult:
+    """Measure answers that are there, count, and write the result.
+
+    Args:
+        model: what `result.json` says of it.
+        since: wall clock (monotonic) and CPU seconds when the evaluation began.
+    """
+    rendered = rendered_spec(asked.published)
+    clauses = pl.read_parquet(asked.published.folder / "spec" / "clauses.parquet")
     measures = measures_of(answers, items, facts_of(asked.published, clauses, rendered), grades, asked.grader)
     numbers = numbers_of(measures, resamples=asked.resamples, level=asked.level, seed=asked.seed)
     record = {
-        "name": asked.name or base_name(asked.engine.model),
+        "name": asked.name or model["name"],
         "specdistill": __version__,
-        "model": model,
+        "model": dict(model),
         "dataset": dataset_record(asked.published),
         "spec": asked.published.manifest.spec.model_dump(exclude={"rendered", "title", "licence"}),
         "suites": suite_record(items, asked.suites),
         "sampling": sampling_record(asked),
         "grader": grader_record(asked.grader),
         "bootstrap": {"resamples": asked.resamples, "level": asked.level, "seed": asked.seed, "cluster": "prompt"},
-        "failed_calls": failed.height,
+        "failed_calls": answers.filter(pl.col("error").is_not_null()).height,
         "times": {
-            "wall_seconds": round(time.monotonic() - began, 2),
-            "cpu_seconds": round(cpu_seconds() - cpu, 2),
+            "wall_seconds": round(time.monotonic() - since[0], 2),
+            "cpu_seconds": round(cpu_seconds() - since[1], 2),
         },
         "packages": packages(),
         "experiment": asked.experiment,

@@ -60,6 +60,8 @@ class ExperimentRecipe(Strict):
     spec_engine: dict[str, Any] = Field(default_factory=dict)
     """What differs for arms with the spec in context: reasoning, max_tokens."""
     evaluate: EvalSettings = EvalSettings()
+    truth: Path | None = None
+    """What people said of candidates (Parquet), for the sweep of k and threshold."""
     keep_models: bool = False
     """Keep every arm's weights."""
 
@@ -128,7 +130,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentReci
             f"The experiment is not valid: {first['msg']}.", "See `specdistill experiment --help`.", file=path, key=key
         ) from exc
     run = recipe.run if recipe.run.is_absolute() or recipe.run.is_dir() else where / recipe.run
-    return recipe.model_copy(update={"run": run})
+    truth = recipe.truth if recipe.truth is None or recipe.truth.is_file() else where / recipe.truth
+    return recipe.model_copy(update={"run": run, "truth": truth})
 
 
 def cells_of(recipe: ExperimentRecipe) -> list[Cell]:

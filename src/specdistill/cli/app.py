@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from specdistill.cli import audit, build, demo, hub, publish, report, runs, schema, spec, train
+from specdistill.cli import (
+    audit,
+    build,
+    compare,
+    demo,
+    evaluate,
+    experiment,
+    hub,
+    publish,
+    report,
+    runs,
+    schema,
+    spec,
+    train,
+)
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.version import __version__
@@ -28,6 +42,9 @@ app.command()(report.report)
 app.add_typer(audit.app, name="audit")
 app.command()(publish.publish)
 app.add_typer(train.app, name="train")
+app.command("eval")(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(experiment.experiment)
 app.add_typer(hub.app, name="hub")
 app.add_typer(schema.app, name="schema")
 
