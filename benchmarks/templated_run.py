@@ -55,7 +55,7 @@ def recipe(name: str = "templated") -> Recipe:
                       "samples": SAMPLES},
         "contrast": {"samples": CONTRAST},
         "judge": {"engine": "transformers", "model": "template/judge", "k": K, "threshold": 0.6, "aggregate": "mean"},
-        "quota": {"per_category": 30, "max_samples_per_prompt": 1},
+        "quota": {"per_category": 22, "max_samples_per_prompt": 1},
         "preference": {"min_margin": 0.2},
         "split": {"test": 0.2},
         "licences": {"prompts": "CC-BY-4.0", "dataset": "CC-BY-4.0"},

@@ -135,7 +135,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentReci
 
 
 def cells_of(recipe: ExperimentRecipe) -> list[Cell]:
-    """Every cell, those that others start from first; what an arm starts from is there though nobody asked for it."""
+    """Every cell, those that start from others last; what an arm starts from is there though nobody asked for it."""
     largest, first = max(recipe.fractions), recipe.seeds[0]
     cells: dict[str, Cell] = {}
 
@@ -153,4 +153,4 @@ def cells_of(recipe: ExperimentRecipe) -> list[Cell]:
             for seed in recipe.seeds:
                 for fraction in sorted(recipe.fractions):
                     add(arm, fraction, seed)
-    return list(cells.values())
+    return sorted(cells.values(), key=lambda cell: cell.start is not None)

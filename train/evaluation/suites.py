@@ -150,14 +150,9 @@ def in_turn(rows: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str,
     lanes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: str(row["prompt_id"])):
         lanes.setdefault((row["category"] or "", row["outcome_hint"] or ""), []).append(row)
-    turns = sorted(
-        (
-            (place, lane, row["prompt_id"], row)
-            for lane, found in sorted(lanes.items())
-            for place, row in enumerate(found)
-        ),
-        key=lambda turn: turn[:3],
-    )
+    # Lanes in an order of no meaning: a small limit must not take the first categories of the alphabet.
+    turns = [(place, digest("lane", lane), row) for lane, found in lanes.items() for place, row in enumerate(found)]
+    turns.sort(key=lambda turn: turn[:2])
     kept = [row for *_, row in turns[: limit if limit is not None else len(turns)]]
     return sorted(kept, key=lambda row: (row["category"] or "", row["prompt_id"]))
 

@@ -21,9 +21,14 @@ ConfigOption = typer.Option(None, "--config", help="Config of the rows; default:
 def list_(as_json: bool = JsonFlag) -> None:
     """Configs and tables with their versions."""
     from specdistill.schemas.configs import TABLES
+    from specdistill.schemas.evaluation import EVAL_TABLES
     from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
 
-    groups = {"published configs": [*TABLES.values()], "tables of a run": [PROMPTS, CANDIDATES, JUDGMENTS, CLAUSES]}
+    groups = {
+        "published configs": [*TABLES.values()],
+        "tables of a run": [PROMPTS, CANDIDATES, JUDGMENTS, CLAUSES],
+        "tables of an evaluation": [*EVAL_TABLES.values()],
+    }
     if as_json:
         print_json({group: {table.name: table.version for table in tables} for group, tables in groups.items()})
         return
@@ -35,7 +40,7 @@ def list_(as_json: bool = JsonFlag) -> None:
 
 @app.command()
 def show(
-    config: str = typer.Argument(..., help="A published config."),
+    config: str = typer.Argument(..., help="A published config, or a table of an evaluation."),
     form: str = typer.Option("text", "--as", help="text, json-schema or features."),
 ) -> None:
     """One config: its columns, as prose, JSON Schema or Hugging Face features."""
@@ -144,9 +149,12 @@ def table_of(config: str) -> Table:
 
     from specdistill.errors import UsageError
     from specdistill.schemas.configs import TABLES
+    from specdistill.schemas.evaluation import EVAL_TABLES
 
     if config in TABLES:
         return TABLES[config]
+    if config in EVAL_TABLES:
+        return EVAL_TABLES[config]
     near = get_close_matches(config, TABLES, n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     raise UsageError(f"There is no config '{config}'.", f"{hint}Known: {', '.join(TABLES)}.")
