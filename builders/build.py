@@ -12,7 +12,7 @@ import polars as pl
 from specdistill.builders.audit.stage import people_of
 from specdistill.builders.calibration import calibrate, population_of, stored_labels
 from specdistill.builders.contexts import SpecContexts
-from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
 from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
@@ -68,18 +68,23 @@ class Result:
     calibration: dict[str, Any] = field(default_factory=dict)
 
 
-def build(recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = None) -> Result:
+def build(
+    recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = None, trust_remote_code: bool = False
+) -> Result:
     """Run a recipe to the end, or go on with a run that is there.
 
     Args:
         out: the run folder.
         base: folder that relative paths of the recipe are relative to.
+        trust_remote_code: let the recipe's engine options run code that comes with a model.
 
     Raises:
         Stopped: the user asked for a stop; the run can be resumed.
         SpecdistillError: with cause and remedy; the run can be resumed.
     """
     observer = observer or Observer()
+    if not trust_remote_code:
+        refuse_foreign_code(recipe.generator, recipe.judge)
     layout = RunLayout(out)
     with locked(layout):
         for path in heal(layout):

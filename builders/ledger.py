@@ -100,13 +100,20 @@ class Ledger:
         self._thread.start()
 
     def lookup(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Results of the finished calls among `keys`; failed and unknown ones are absent."""
+        """Results of the finished calls among `keys`; failed and unknown ones are absent.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(keys), LOOKUP_CHUNK):
             chunk = keys[start : start + LOOKUP_CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = self._reader.execute(f"SELECT key, result FROM calls WHERE ok = 1 AND key IN ({marks})", list(chunk))
-            found.update((key, json.loads(result)) for key, result in rows)
+            asked = f"SELECT key, result FROM calls WHERE ok = 1 AND key IN ({marks})"
+            try:
+                found.update((key, json.loads(result)) for key, result in self._reader.execute(asked, list(chunk)))
+            except (sqlite3.Error, ValueError) as exc:
+                raise ledger_error(self.path, exc) from exc
         return found
 
     def mark_sent(self, keys: Sequence[str]) -> None:
@@ -199,10 +206,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+DAMAGE = ("malformed", "not a database", "unsupported file format", "could not decode")
+"""Words of SQLite about a file whose bytes are not what it wrote."""
+
+
 def ledger_error(path: Path, exc: Exception) -> DiskError | RunError:
     """What went wrong with the ledger, in words."""
     text = str(exc).lower()
-    if isinstance(exc, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+    if isinstance(exc, ValueError) or (isinstance(exc, sqlite3.Error) and any(word in text for word in DAMAGE)):
         return RunError(
             f"The call ledger is damaged ({exc}).",
             "Move it aside and run the build again: rows in parts are kept, only later calls are repeated.",
@@ -215,21 +226,16 @@ def ledger_error(path: Path, exc: Exception) -> DiskError | RunError:
 def stage_totals(path: Path) -> dict[str, dict[str, Any]]:
     """Per stage: finished and failed calls, tokens, seconds of requests. Empty when there is no ledger.
 
-    Opened read-only, so it is safe beside a running build.
+    Raises:
+        RunError: the file is damaged.
     """
     if not path.exists():
         return {}
-    try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
-        try:
-            rows = connection.execute(
-                "SELECT stage, SUM(ok), SUM(1 - ok), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds)"
-                " FROM calls GROUP BY stage ORDER BY stage"
-            ).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as exc:
-        raise ledger_error(path, exc) from exc
+    rows = read(
+        path,
+        "SELECT stage, SUM(ok), SUM(1 - ok), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds)"
+        " FROM calls GROUP BY stage ORDER BY stage",
+    )
     names = ("calls", "failed_calls", "prompt_tokens", "completion_tokens", "seconds")
     return {row[0]: {name: value or 0 for name, value in zip(names, row[1:], strict=True)} for row in rows}
 
@@ -238,14 +244,27 @@ def session_seconds(path: Path) -> float:
     """Wall seconds of all sessions that ended in good order; a killed one is counted to its last finished call."""
     if not path.exists():
         return 0.0
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    # MAX: the wall clock may have been set back between the two readings.
+    rows = read(
+        path,
+        "SELECT SUM(CASE WHEN ended IS NOT NULL THEN seconds ELSE MAX(0, COALESCE("
+        " (SELECT MAX(finished) FROM calls WHERE calls.session = sessions.session) - started, 0)) END) FROM sessions",
+    )
+    return float(rows[0][0] or 0.0)
+
+
+def read(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query, read-only: safe beside a running build.
+
+    Raises:
+        RunError: the file is damaged.
+        DiskError: it cannot be read.
+    """
     try:
-        row = connection.execute(
-            # MAX: the wall clock may have been set back between the two readings.
-            "SELECT SUM(CASE WHEN ended IS NOT NULL THEN seconds ELSE MAX(0, COALESCE("
-            " (SELECT MAX(finished) FROM calls WHERE calls.session = sessions.session) - started, 0)) END)"
-            " FROM sessions"
-        ).fetchone()
-    finally:
-        connection.close()
-    return float(row[0] or 0.0)
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as exc:
+        raise ledger_error(path, exc) from exc

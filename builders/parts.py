@@ -79,7 +79,7 @@ def read_parts(folder: Path, table: Table) -> pl.DataFrame:
     for path in paths:
         try:
             frames.append(table.completed(pl.read_parquet(path)))
-        except (pl.exceptions.PolarsError, OSError) as exc:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
             raise RunError(
                 f"This part cannot be read: {exc}.",
                 "Run `specdistill build` on the folder again: it sets the part aside and rebuilds its rows.",

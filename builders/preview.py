@@ -11,7 +11,7 @@ import polars as pl
 
 from specdistill.builders.build import Observer, prepare
 from specdistill.builders.engines.base import Engine, Request
-from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
 from specdistill.builders.parts import read_parts
 from specdistill.builders.pipelines import generate_task, judge_task
 from specdistill.builders.tasks import SampledTask
@@ -23,7 +23,7 @@ from specdistill.schemas.vocabulary import Arm
 SHOWN = ("parse", "reasoning", "answer", "status", "abstain_reason", "compliance", "helpfulness", "correctness")
 
 
-def preview(recipe: Recipe, base: Path, count: int) -> list[dict[str, Any]]:
+def preview(recipe: Recipe, base: Path, count: int, *, trust_remote_code: bool = False) -> list[dict[str, Any]]:
     """Generate and judge one sample for the first prompts, categories in turn. Nothing is kept on disk.
 
     Returns:
@@ -31,7 +31,10 @@ def preview(recipe: Recipe, base: Path, count: int) -> list[dict[str, Any]]:
 
     Raises:
         EngineError: an engine cannot be used.
+        RecipeError: the recipe asks for foreign code, and `trust_remote_code` is not given.
     """
+    if not trust_remote_code:
+        refuse_foreign_code(recipe.generator, recipe.judge)
     with TemporaryDirectory() as scratch, EnginePool() as pool:
         layout = RunLayout(Path(scratch))
         prepare(recipe, layout, base, Observer())

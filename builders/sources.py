@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from specdistill.builders.contexts import categories_of
+from specdistill.builders.parquet_source import MAX_LINE_BYTES, parquet_rows
 from specdistill.errors import PromptError
 from specdistill.schemas.recipe import PromptSource
 from specdistill.schemas.text import storable
@@ -21,7 +22,8 @@ from specdistill.schemas.vocabulary import Outcome
 OURS = ("prompt", "category", "outcome_hint", "twin_id", "id")
 ROLES = ("system", "user", "assistant")
 SHOWN_FAULTS = 10
-MAX_LINE_BYTES = 32 * 1024 * 1024
+MAX_PROMPT_CHARS = 1_000_000
+"""Most characters of one prompt: no model reads more."""
 
 Raw = tuple[str, int, Mapping[str, Any]]
 """Source name, 1-based row or line number, the row."""
@@ -136,7 +138,7 @@ def prompt_fault(prompt: Any) -> str | None:
     if isinstance(prompt, str):
         turns = turns_in(prompt)
         if turns is None:
-            return None if prompt.strip() else "empty prompt"
+            return too_long(prompt) if prompt.strip() else "empty prompt"
         prompt = turns
     if not isinstance(prompt, list) or not prompt:
         return "a prompt is a string or a list of {role, content}"
@@ -149,7 +151,15 @@ def prompt_fault(prompt: Any) -> str | None:
             return f"turn {place + 1}: a system turn can only come first"
     if prompt[-1]["role"] != "user":
         return "the last turn is not the user's"
-    return None if prompt[-1]["content"].strip() else "the last turn is empty"
+    return (
+        too_long(*(turn["content"] for turn in prompt)) if prompt[-1]["content"].strip() else "the last turn is empty"
+    )
+
+
+def too_long(*texts: str) -> str | None:
+    """That these texts together are no prompt, in words, or None."""
+    size = sum(map(len, texts))
+    return f"a prompt of {size:,} characters (most: {MAX_PROMPT_CHARS:,})" if size > MAX_PROMPT_CHARS else None
 
 
 def raw_rows(source: PromptSource, base: Path, seeds: list[Path]) -> Iterator[Raw]:
@@ -218,21 +228,6 @@ def csv_rows(path: Path) -> Iterator[Raw]:
                     line=reader.line_num,
                 )
             yield path.name, reader.line_num, row
-
-
-def parquet_rows(path: Path) -> Iterator[Raw]:
-    """Rows of a Parquet file, a slice at a time."""
-    import polars as pl
-
-    try:
-        frames = pl.scan_parquet(path).collect_batches(chunk_size=10_000)
-        number = 0
-        for frame in frames:
-            for row in frame.iter_rows(named=True):
-                number += 1
-                yield path.name, number, row
-    except pl.exceptions.PolarsError as exc:
-        raise PromptError(f"The file cannot be read: {exc}.", "It must be a Parquet file.", file=path) from exc
 
 
 def hub_rows(source: PromptSource) -> Iterator[Raw]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from specdistill.schemas.safe_yaml import read_yaml
+
 Schemas = dict[str, dict[str, str]]
 """Config to column to type, in words."""
 
@@ -42,17 +44,18 @@ def card_schemas(text: str) -> Schemas:
         return {}
     block, closed, _ = text[4:].partition("\n---")
     try:
-        matter = yaml.safe_load(block) if closed else None
+        matter = read_yaml(block) if closed else None
     except yaml.YAMLError:
         return {}
     infos = matter.get("dataset_info") if isinstance(matter, dict) else None
-    if isinstance(infos, dict):
-        infos = [infos]
     found: Schemas = {}
-    for info in infos or []:
+    for info in infos if isinstance(infos, list) else [infos]:
+        features = info.get("features") if isinstance(info, dict) else None
         if isinstance(info, dict):
             found[str(info.get("config_name", "default"))] = {
-                str(feature.get("name")): type_text(feature) for feature in info.get("features") or []
+                str(feature.get("name")): type_text(feature)
+                for feature in (features if isinstance(features, list) else [])
+                if isinstance(feature, dict)
             }
     return found
 
@@ -69,7 +72,8 @@ def type_text(feature: Mapping[str, Any]) -> str:
 
 def _inner(value: Any) -> str:
     if isinstance(value, list):
-        return "struct<" + ", ".join(f"{item.get('name')}: {type_text(item)}" for item in value) + ">"
+        fields = [f"{item.get('name')}: {type_text(item)}" for item in value if isinstance(item, Mapping)]
+        return "struct<" + ", ".join(fields) + ">"
     if isinstance(value, Mapping):
         return type_text(value)
     return str(value)

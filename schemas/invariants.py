@@ -245,7 +245,7 @@ def scan_frame(path: Path) -> pl.LazyFrame:
         frame = pl.scan_parquet(path, hive_partitioning=False)
         frame.collect_schema()
         return frame
-    except (pl.exceptions.PolarsError, OSError) as exc:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
         raise SchemaError(
             f"This file cannot be read: {exc}.", "Run `specdistill select` on the run to write it anew.", file=path
         ) from exc

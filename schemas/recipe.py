@@ -69,7 +69,7 @@ class Engine(Strict):
     """Hub id, local folder, or `embedded` for the small model that ships as a package."""
     base_url: str | None = None
     """For `openai`: the server, up to and including /v1."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
     """Name of the environment variable that holds the key; never the key itself."""
     reasoning: Literal["native", "prompted", "guided"] = "native"
     """How reasoning is had: the model's own thinking, tags asked for in the prompt, or a JSON schema."""

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from specdistill.errors import RecipeError
 from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.safe_yaml import MAX_DEPTH, MAX_NODES, bounded, read_yaml
+from specdistill.schemas.secrets import secret_places
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 20_000
-"""A recipe is small; a bigger document is an alias bomb or a mistake."""
+"""A recipe is small; a bigger document is a mistake."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -55,15 +56,35 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), path: Path | None = N
         raise RecipeError("A recipe is a mapping of keys to values.", "Start with `name: …`.", file=path, line=1)
     for override in overrides:
         apply_override(values, override)
+    refuse_secrets(values, lines, path)
     try:
         return Recipe.model_validate(values)
     except ValidationError as exc:
         raise validation_error(exc, lines, path) from exc
 
 
+def refuse_secrets(values: Any, lines: dict[tuple[Any, ...], int], path: Path | None) -> None:
+    """A recipe is copied into the run, the manifest and the release: no key, token or password may be in it.
+
+    Raises:
+        RecipeError: naming the place; what is there is not quoted.
+    """
+    for place, what in secret_places(values):
+        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+        raise RecipeError(
+            f"A recipe is published with its data, and {what}.",
+            "Put the key into an environment variable and name it with `api_key_env`; tokens for the hub go into "
+            "HF_TOKEN or `hf auth login`.",
+            file=path,
+            line=line,
+            key=dotted(place),
+        )
+
+
 def compose(text: str, path: Path | None) -> yaml.Node:
     """The YAML tree, with lines."""
     try:
+        bounded(text, aliases=True)  # `construct` counts what they unfold to
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
         mark = getattr(exc, "problem_mark", None)
@@ -88,7 +109,7 @@ def construct(
 ) -> Any:
     """Plain values of a YAML tree; fills `lines` with every key's line. Doubled keys and deep trees are refused."""
     lines[place] = node.start_mark.line + 1
-    if depth > 20 or len(lines) > MAX_NODES:
+    if depth > MAX_DEPTH or len(lines) > MAX_NODES:
         raise RecipeError("The recipe is nested too deeply or too large.", "Simplify it.", file=path, line=lines[place])
     if isinstance(node, yaml.MappingNode):
         result: dict[Any, Any] = {}
@@ -141,7 +162,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise RecipeError(f"'{override}' is not KEY=VALUE.", "Write e.g. --set judge.threshold=0.7.")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as exc:
         raise RecipeError(f"The value of '{override}' is not valid YAML.", "Quote it.") from exc
     target: Any = values
@@ -186,7 +207,7 @@ def validation_error(exc: ValidationError, lines: dict[tuple[Any, ...], int], pa
     message = first["msg"].removeprefix("Value error, ")
     return RecipeError(
         f"{message[:1].upper()}{message[1:]}.{more}",
-        f"Found: {first['input']!r:.80}",
+        "Name an environment variable." if "api_key_env" in first["loc"] else f"Found: {first['input']!r:.80}",
         file=path,
         line=line,
         key=key,

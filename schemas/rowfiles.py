@@ -27,12 +27,12 @@ def read_rows(path: Path, table: Table) -> pl.DataFrame:
     if path.suffix == ".parquet":
         try:
             return pl.read_parquet(path, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError) as exc:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
             raise SchemaError(f"This file cannot be read: {exc}.", "It is no Parquet file.", file=path) from exc
     if path.suffix != ".jsonl":
         raise SchemaError(f"Rows come as {' or '.join(ENDINGS)}.", "Convert the file first.", file=path)
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if line.strip():
             rows.append(one_row(line, path, number))
     seen = {name for row in rows for name in row}
@@ -40,7 +40,7 @@ def read_rows(path: Path, table: Table) -> pl.DataFrame:
     more = dict.fromkeys(seen - set(known), pl.Object)
     try:
         frame = pl.DataFrame(rows, schema=known | more, strict=True)  # type: ignore[arg-type]
-    except (pl.exceptions.PolarsError, TypeError, OverflowError) as exc:
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError) as exc:
         raise SchemaError(
             f"A value is not of its column's type: {exc}", "See `specdistill schema show`.", file=path
         ) from exc
@@ -55,7 +55,7 @@ def one_row(line: str, path: Path, number: int) -> dict[str, Any]:
     """
     try:
         row = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SchemaError(f"This line is no JSON: {exc}.", "Give one object a line.", file=path, line=number) from exc
     if not isinstance(row, dict):
         raise SchemaError("This line is no JSON object.", "Give one object a line.", file=path, line=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from specdistill.specs.split import Split, Unplaced, slug, split_document, title
 OVERVIEW, STYLE, CATEGORIES, SEEDS = "spec.md", "style.md", "categories", "prompts"
 """The names of our layout."""
 
-_RAISED = ("duplicate-anchor", "duplicate-category", "front-matter", "no-category")
+_PLAIN_ID = re.compile(r"[^\s/\\+.][^/\\+]{0,119}")
+_RAISED = ("duplicate-anchor", "duplicate-category", "category-id", "front-matter", "no-category")
 """Faults that leave no one meaning; everything else loads and is left to lint."""
 
 
@@ -83,7 +85,7 @@ def parse_spec(source: str | Path) -> Parsed:
             )
         parsed = _from_files(files, path)
     spec = linked(parsed.spec)
-    findings = [*parsed.findings, *_duplicates(spec)]
+    findings = [*parsed.findings, *_duplicates(spec), *_bad_ids(spec)]
     if not spec.categories:
         findings.append(Finding(str(path), None, "no-category", "The policy has no category."))
     return replace(parsed, spec=spec, findings=tuple(in_order(findings)))
@@ -233,6 +235,21 @@ def _from_files(files: Sequence[Path], root: Path) -> Parsed:
             )
         )
     return Parsed(spec, tuple(findings), tuple(item for split in splits for item in split.unplaced))
+
+
+def _bad_ids(spec: Spec) -> list[Finding]:
+    """Category ids that cannot be what they become: names of files, and labels that `+` joins."""
+    return [
+        Finding(
+            category.file,
+            category.line,
+            "category-id",
+            f"The category id {category.id[:60]!a} is no plain name: no '/', '\\\\', '+' or invisible characters, "
+            "no '.' at its start.",
+        )
+        for category in spec.categories
+        if not (_PLAIN_ID.fullmatch(category.id) and category.id.isprintable())
+    ]
 
 
 def _duplicates(spec: Spec) -> list[Finding]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from markdown_it.token import Token
 
+from specdistill.schemas.safe_yaml import read_yaml
 from specdistill.specs.findings import Finding
 from specdistill.specs.passage import block_tokens, trimmed
 from specdistill.specs.references import ANCHOR
@@ -124,8 +125,7 @@ def _read_front(document: Document) -> None:
         return
     document.body_start, document.has_front = end + 1, True
     try:
-        # BaseLoader builds only strings, lists and dicts: `version: 1.10` stays "1.10".
-        front = yaml.load("\n".join(lines[1:end]), Loader=yaml.BaseLoader)  # noqa: S506
+        front = read_yaml("\n".join(lines[1:end]), strings=True)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = mark.line + 2 if mark else 1

@@ -82,6 +82,10 @@ def build(
 
     options = asked.reward or RewardArguments()
     judge = judge_for(published, options)
+    if not getattr(asked.training, "trust_remote_code", False):
+        from specdistill.builders.engines.factory import refuse_foreign_code
+
+        refuse_foreign_code(judge)  # the section may come with the dataset
 
     def decode(ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

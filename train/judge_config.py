@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from specdistill.errors import RecipeError, UsageError
 from specdistill.schemas.recipe import Judge
 from specdistill.schemas.recipe_file import decode
+from specdistill.schemas.safe_yaml import read_yaml
 from specdistill.train.arguments import RewardArguments
 from specdistill.train.data import PublishedSet
 
@@ -55,7 +56,7 @@ def _section(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(decode(path.read_bytes(), path))
+        found = read_yaml(decode(path.read_bytes(), path))
     except OSError as exc:
         raise RecipeError(
             f"The judge file cannot be read ({exc.strerror}).", "Give the path of a YAML file.", file=path

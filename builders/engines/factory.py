@@ -7,6 +7,7 @@ from typing import Any
 
 from specdistill.builders.engines.backend import SharedBackend
 from specdistill.builders.engines.base import Engine
+from specdistill.errors import RecipeError
 from specdistill.schemas import recipe
 
 _FIELDS = (
@@ -37,6 +38,26 @@ def make_engine(config: recipe.Engine) -> Engine:
     from specdistill.builders.engines.transformers import TransformersEngine
 
     return TransformersEngine(**fields)
+
+
+FOREIGN_CODE = ("trust_remote_code", "worker_cls", "worker_extension_cls", "scheduler_cls", "logits_processors")
+"""Engine options that run code which is not the engine's own: a model repository's, or whatever can be imported."""
+
+
+def refuse_foreign_code(*configs: recipe.Engine | None) -> None:
+    """A recipe is data, perhaps somebody else's: it cannot ask for code to be run.
+
+    Raises:
+        RecipeError: an option would run it; the command line has a flag for those who have looked at the code.
+    """
+    for config in configs:
+        for name in FOREIGN_CODE:
+            if config is not None and config.options.get(name):
+                raise RecipeError(
+                    f"The options for model '{config.model}' ask to run code that is not ours: {name}.",
+                    "Read that code first; then build with --trust-remote-code.",
+                    key=f"options.{name}",
+                )
 
 
 class EnginePool:

@@ -10,6 +10,7 @@ import yaml
 from specdistill.cards.hub.call import Answer, Call, file_record
 from specdistill.cards.hub.model import Commit, HubError, blob_oid
 from specdistill.cards.hub.store import DEFAULT_BRANCH
+from specdistill.schemas.safe_yaml import read_yaml
 
 PAGE = 500
 """Entries of a listing in one answer; more come with a `Link` to the next page."""
@@ -81,7 +82,7 @@ def front_matter(text: str) -> tuple[dict[str, Any], str | None]:
     if not closed:
         return {}, "The metadata block is not closed."
     try:
-        found = yaml.safe_load(block)
+        found = read_yaml(block)
     except yaml.YAMLError as exc:
         return {}, f"The metadata is no YAML: {exc}"
     return (found, None) if isinstance(found, dict) else ({}, "The metadata is no mapping.")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import typer
 
-from specdistill.cli.output import JsonFlag, err, out, print_json
+from specdistill.cli.output import JsonFlag, err, out, print_json, safe
 
+TrustOption = typer.Option(
+    False, "--trust-remote-code", help="Let the recipe's engine options run code that comes with a model."
+)
 SetOption = typer.Option(None, "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
 
 
@@ -16,6 +19,7 @@ def build(
     run: Path | None = typer.Option(None, "--out", metavar="RUN", help="The run folder; default runs/NAME."),
     preview: int = typer.Option(0, "--preview", metavar="N", help="Show N whole exchanges and write nothing."),
     overrides: list[str] | None = SetOption,
+    trust_remote_code: bool = TrustOption,
     as_json: bool = JsonFlag,
 ) -> None:
     """Generate, judge and select. Run it again after any stop: finished work is never repeated."""
@@ -23,12 +27,14 @@ def build(
 
     parsed = load_recipe(recipe, overrides or ())
     if preview:
-        show_preview(parsed, recipe.resolve().parent, preview, as_json)
+        show_preview(parsed, recipe.resolve().parent, preview, as_json, trust_remote_code)
         return
-    run_build(parsed, run or Path("runs") / parsed.name, recipe.resolve().parent, as_json)
+    run_build(parsed, run or Path("runs") / parsed.name, recipe.resolve().parent, as_json, trust_remote_code)
 
 
-def run_build(recipe, folder: Path, base: Path, as_json: bool = False) -> None:  # type: ignore[no-untyped-def]
+def run_build(  # type: ignore[no-untyped-def]
+    recipe, folder: Path, base: Path, as_json: bool = False, trust_remote_code: bool = False
+) -> None:
     """Build with progress, then the report; exit code 130 after a stop."""
     from specdistill.builders.shim import quiet_distilabel
 
@@ -40,9 +46,11 @@ def run_build(recipe, folder: Path, base: Path, as_json: bool = False) -> None: 
 
     with Progress(recipe) as progress:
         try:
-            result = build_run(recipe, folder, base=base, observer=progress.observer())
+            result = build_run(
+                recipe, folder, base=base, observer=progress.observer(), trust_remote_code=trust_remote_code
+            )
         except Stopped:
-            err().print(f"Stopped in good order. The same command resumes the run in {folder}.")
+            err().print(f"Stopped in good order. The same command resumes the run in {safe(str(folder))}.")
             raise typer.Exit(130) from None
     report = write_report(result.layout)
     if as_json:
@@ -54,7 +62,7 @@ def run_build(recipe, folder: Path, base: Path, as_json: bool = False) -> None: 
             f"[yellow]{result.failed_calls} calls failed[/] and are kept as rows with their reason; "
             "the same command tries them again."
         )
-    out().print(f"run     {folder}\nreport  {report}", soft_wrap=True)
+    out().print(f"run     {safe(str(folder))}\nreport  {safe(str(report))}", soft_wrap=True)
 
 
 def show_counts(counts: dict[str, dict[str, int]]) -> None:
@@ -68,15 +76,16 @@ def show_counts(counts: dict[str, dict[str, int]]) -> None:
     out().print(table)
 
 
-def show_preview(recipe, base: Path, count: int, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+def show_preview(  # type: ignore[no-untyped-def]
+    recipe, base: Path, count: int, as_json: bool, trust_remote_code: bool = False
+) -> None:
     """A few whole exchanges, as sent and as they came back."""
     from specdistill.builders.shim import quiet_distilabel
 
     quiet_distilabel()
     from specdistill.builders.preview import preview
-    from specdistill.cli.output import safe
 
-    exchanges = preview(recipe, base, count)
+    exchanges = preview(recipe, base, count, trust_remote_code=trust_remote_code)
     if as_json:
         print_json(exchanges)
         return

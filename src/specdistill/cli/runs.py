@@ -86,7 +86,7 @@ def select(
         return
     show_counts(result.counts)
     show_calibration(result.calibration)
-    out().print(f"report  {report}", soft_wrap=True)
+    out().print(f"report  {safe(str(report))}", soft_wrap=True)
 
 
 def show_calibration(found: dict[str, Any]) -> None:

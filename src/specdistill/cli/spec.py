@@ -6,12 +6,13 @@ Errors are `SpecdistillError`s, which the main program prints with cause and rem
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specdistill.cli.output import out, print_json
+from specdistill.cli.output import echo, out, print_json
 from specdistill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Tokenizer = Annotated[
 
 def note(text: str) -> None:
     """A remark for people, on stderr, so that stdout stays what was asked for."""
-    typer.echo(text, err=True)
+    echo(text, stream=sys.stderr)
 
 
 def counter_for(tokenizer: str | None) -> Counter:
@@ -70,8 +71,8 @@ def list_command(as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(f"{row['name']}  {row['title']} {row['version']} ({row['licence']}), {row['clauses']} clauses")
-        typer.echo("  " + ", ".join(row["categories"]))
+        echo(f"{row['name']}  {row['title']} {row['version']} ({row['licence']}), {row['clauses']} clauses")
+        echo("  " + ", ".join(row["categories"]))
 
 
 @app.command()
@@ -114,7 +115,7 @@ def show(
             )
             return
         for category in loaded.categories:
-            typer.echo(f"{category.id}  {len(category.clauses)} clauses, {sizes[category.id]} tokens")
+            echo(f"{category.id}  {len(category.clauses)} clauses, {sizes[category.id]} tokens")
         first = loaded.categories[0].id
         note(f"Tokens by {counter.name}. Show one with: specdistill spec show {first} --spec {spec}")
         return
@@ -133,7 +134,7 @@ def show(
             }
         )
         return
-    typer.echo(rendered.text, nl=False)
+    echo(rendered.text, end="")
     note(f"{rendered.tokens} tokens by {counter.name}; digest {rendered.digest}")
 
 
@@ -154,7 +155,7 @@ def lint(
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            typer.echo(str(finding))
+            echo(str(finding))
         note(f"{errors} errors, {len(findings) - errors} warnings; tokens by {counter.name}.")
     if errors or (strict and findings):
         raise typer.Exit(1)
@@ -182,7 +183,7 @@ def diff(
     if as_json:
         print_json({**diff_json(changes, advice), "stale": stale})
     elif markdown:
-        typer.echo(diff_markdown(changes, advice), nl=False)
+        echo(diff_markdown(changes, advice), end="")
     else:
         from specdistill.cli.spec_view import show_diff
 
