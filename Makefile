@@ -4,7 +4,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-unit test-integration lint format clean constraints help
+.PHONY: demo test test-unit test-integration lint format clean constraints lock vulnerabilities help
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -35,6 +35,12 @@ format: .venv/.ready ## let ruff rewrite
 
 constraints: .venv/.ready ## write the versions that are installed now as the tested ones
 	.ci/constraints > constraints.txt
+
+lock: ## write requirements.lock: the tested versions with the hashes of their files
+	.ci/lock > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+vulnerabilities: ## look every locked package up in a vulnerability database (needs the network)
+	uv tool run pip-audit==2.10.1 --strict --disable-pip --requirement requirements.lock
 
 clean: ## remove what these commands made, runs/ excepted
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

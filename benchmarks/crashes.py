@@ -56,6 +56,8 @@ def main() -> None:
             for step in (lambda: boundaries(made, args.every), lambda: disks(made), lambda: others(made)):
                 lines += step()
                 print(lines[-3:], flush=True)
+        args.to.parent.mkdir(exist_ok=True)
+        args.to.write_text(page(lines, "The soak is still to come.", time.monotonic() - began))
         found = soak(made, args.kills, args.seed)
         print(found, flush=True)
         stops = ", ".join(f"{count} × {name}" for name, count in sorted(found.stops.items()))
@@ -64,7 +66,6 @@ def main() -> None:
             f"The soak stopped builds {sum(found.stops.values())} times over {found.finished} runs; {found.calls} "
             f"calls went out, {found.repeated} of them a second time (in flight or not yet journalled at a kill)."
         )
-    args.to.parent.mkdir(exist_ok=True)
     args.to.write_text(page(lines, note, time.monotonic() - began))
     print(args.to)
     sys.exit(1 if any(wrong for *_, wrong in lines) else 0)

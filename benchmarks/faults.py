@@ -25,7 +25,7 @@ RESULT = HERE / "results" / "faults.md"
 HEAD = """# Faults of the model server, and what a build makes of them
 
 Written by `python benchmarks/faults.py` on {date}, specdistill {version}. A whole build (7 prompts, 14 candidates, 28
-judgments; 8 requests at once; {retries} further tries, 1 s timeout, backoff with full jitter from 1 s) against a server
+judgments; 8 requests at once; {retries} further tries, 3 s timeout, backoff with full jitter from 1 s) against a server
 that serves the fault, then the same command against a healthy one.
 
 - *served*: requests that got the fault. *tries*: requests for the hit prompt, with the seconds between them.
@@ -55,8 +55,8 @@ def main() -> None:
                 one = try_fault(cli, Path(scratch) / f"{fault}-{place[:12]}", fault, place, retries=args.retries)
                 print(("whole" if one.whole else "NOT WHOLE"), one, flush=True)
                 found.append(one)
-    args.to.parent.mkdir(exist_ok=True)
-    args.to.write_text(page(found, args.retries, time.monotonic() - began))
+                args.to.parent.mkdir(exist_ok=True)
+                args.to.write_text(page(found, args.retries, time.monotonic() - began))
     print(args.to)
     sys.exit(0 if all(one.whole for one in found) else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -13,10 +14,13 @@ from specdistill.cards.numbers import numbers
 from specdistill.cards.report import numbers_json
 from specdistill.cards.tree import CARD
 from specdistill.errors import RunError, SchemaError
+from specdistill.schemas.configs import TABLES
 from specdistill.schemas.contract import card_schemas
 from specdistill.schemas.invariants import Facts, check_sets, scan_frame
 from specdistill.schemas.manifest import Manifest
-from specdistill.schemas.verify import verify_tree
+from specdistill.schemas.verify import MANIFEST, verify_tree
+
+SPLIT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def check_release(folder: Path) -> list[str]:
@@ -88,6 +92,11 @@ def release_sets(folder: Path, manifest: Manifest) -> dict[str, dict[str, pl.Laz
     sets: dict[str, dict[str, pl.LazyFrame]] = {}
     for config, splits in manifest.counts.items():
         for split in splits:
+            if config not in TABLES or not SPLIT.fullmatch(split):
+                raise SchemaError(
+                    f"The manifest counts rows of {config!a}/{split!a}, which no release has.", "Fetch it again.",
+                    file=folder / MANIFEST,
+                )  # fmt: skip
             shards = sorted((folder / config).glob(f"{split}-*-of-*.parquet"))
             if not shards:
                 raise SchemaError(

@@ -70,7 +70,7 @@ class Outcome:
         return not (self.lost or self.doubled or self.still_failed or self.neighbours)
 
 
-def write_recipe(folder: Path, url: str, *, retries: int = 1, timeout: float = 1.0) -> Path:
+def write_recipe(folder: Path, url: str, *, retries: int = 1, timeout: float = 3.0) -> Path:
     """The harness's recipe: 7 prompts, 14 candidates, 28 judgments."""
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(url=url, retries=retries, timeout=timeout))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from pathlib import Path
 
 import typer
 
@@ -23,6 +25,7 @@ from specdistill.cli import (
 )
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
+from specdistill.schemas.files import disk_error
 from specdistill.version import __version__
 
 app = typer.Typer(
@@ -73,6 +76,15 @@ def main() -> None:
     except KeyboardInterrupt:
         err().print("Stopped.")
         sys.exit(130)
+    except OSError as exc:
+        if exc.errno not in OF_THE_DISK:
+            raise
+        show_error(disk_error(Path(exc.filename or "."), exc))
+        sys.exit(1)
+
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+"""What a disk can do at any moment, also where no code of ours was writing."""
 
 
 if __name__ == "__main__":
