@@ -1,0 +1,118 @@
+"""Peak memory of publishing a large release over HTTP to the local hub, through Xet and without.
+
+    python benchmarks/publish_memory.py --gigabytes 2
+
+The release is synthetic: one config holds rows of random text that no codec can shrink, so the bytes on the wire are
+the bytes asked for. Writes `benchmarks/results/publish_memory.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+GROUP = 100
+"""Rows of a row group."""
+
+
+def big_run(root: Path, gigabytes: float, row_bytes: int) -> float:
+    """A small synthetic run, one config of which is grown; gives its size in GB."""
+    from run_fixture import write_run
+
+    layout = write_run(root, prompts=60)
+    path = layout.dataset("rejected", "train")
+    small = pl.read_parquet(path)
+    one = small.filter(pl.col("reason") == "malformed").head(1)
+    candidates = pl.concat([pl.read_parquet(part) for part in layout.candidates.glob("*.parquet")])
+    asked = candidates.filter(pl.col("candidate_id") == one["id"][0])
+    rows = int(gigabytes * 1e9 / row_bytes)
+    ids: list[str] = []
+    with pq.ParquetWriter(path, small.to_arrow().schema, compression="zstd", compression_level=1) as writer:
+        writer.write_table(small.to_arrow())
+        for start in range(0, rows, GROUP):
+            named = [f"big{number:09d}" for number in range(start, min(start + GROUP, rows))]
+            raw = [base64.b64encode(os.urandom(row_bytes)).decode() for _ in named]
+            more = pl.concat([one] * len(named)).with_columns(pl.Series("id", named), pl.Series("raw", raw))
+            writer.write_table(more.to_arrow(), row_group_size=GROUP)
+            ids += named
+    grown = pl.concat([asked] * len(ids)).with_columns(pl.Series("candidate_id", ids), raw=pl.lit(None, pl.String))
+    grown.write_parquet(layout.candidates / "part-big.parquet")
+    manifest = json.loads(layout.manifest.read_text()) | {"files": {}}
+    layout.manifest.write_text(json.dumps(manifest))
+    return path.stat().st_size / 1e9
+
+
+MEASURED = """
+import os, pathlib, re
+from specdistill.cli.app import main
+try:
+    main()
+finally:
+    status = pathlib.Path('/proc/self/status').read_text()
+    pathlib.Path(os.environ['PEAK']).write_text(re.search(r'VmHWM:\\s+(\\d+)', status)[1])
+"""
+"""Runs the command and leaves its own peak in the file that PEAK names. (What `wait4` gives the parent would count the
+parent's memory at the time of the fork.)"""
+
+
+def publish(run: Path, repo: str, env: dict[str, str], scan: bool, note: Path) -> tuple[float, float]:
+    """Publish; gives the peak resident memory of the process in MB, and seconds."""
+    command = [sys.executable, "-c", MEASURED, "publish", str(run), "--repo", repo]
+    command += ["--version", "1.0.0", "--licence", "MIT", "--accept-findings", "--scan" if scan else "--no-scan"]
+    started = time.perf_counter()
+    subprocess.run(command, env=env | {"PEAK": str(note)}, stdout=subprocess.DEVNULL, check=True)
+    return int(note.read_text()) / 1024, time.perf_counter() - started
+
+
+def main() -> None:
+    """Publish twice, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--row-bytes", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "publish_memory.md")
+    args = parser.parse_args()
+    from hub_fixture import running_hub
+
+    folder = Path(tempfile.mkdtemp(prefix="specdistill-publish-"))
+    lines = []
+    try:
+        size = big_run(folder / "run", args.gigabytes, args.row_bytes)
+        with running_hub(folder / "hub") as hub:
+            for xet, scan in ((True, True), (False, False)):
+                env = {**os.environ, **hub.env(folder / f"home-{xet}", xet=xet), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+                peak, seconds = publish(folder / "run", f"org/big-{str(xet).lower()}", env, scan, folder / "peak")
+                name = "Xet" if xet else "LFS"
+                lines.append(f"| {name} | {'on' if scan else 'off'} | {size:.2f} | {peak:.0f} | {seconds:.0f} |")
+                print(lines[-1], flush=True)
+    finally:
+        shutil.rmtree(folder)
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text(
+        "# Publishing a large release\n\n"
+        f"`python benchmarks/publish_memory.py --gigabytes {args.gigabytes:g}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"Python {platform.python_version()}, huggingface_hub {version('huggingface_hub')}, "
+        f"hf-xet {version('hf-xet')}, polars {version('polars')}, {os.cpu_count()} cores. "
+        "Peak is the resident memory of the publishing process; the seconds are this machine's and say little.\n\n"
+        "| transfer | scan | GB | peak MB | seconds |\n| --- | --- | --- | --- | --- |\n" + "\n".join(lines) + "\n"
+    )
+    print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
