@@ -18,11 +18,11 @@ demo: .venv/.ready ## watch a policy become training data, on 2 cores
 test: test-unit test-integration ## all tests: fast ones first, then the ones with real services
 
 test-unit: .venv/.ready
-	$(PY) -m pytest -m "not integration" -q
+	$(PY) -m pytest -m "not integration" -q -n 2
 
 test-integration: .venv/.ready
 	@.ci/chromium
-	$(PY) -m pytest -m integration -q --durations=10
+	$(PY) -m pytest -m integration -q --durations=25 -n 2 --dist loadfile
 
 lint: .venv/.ready ## ruff and mypy
 	.venv/bin/ruff check .

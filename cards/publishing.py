@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from specdistill.cards.apart import build_tree_apart, scan_apart
 from specdistill.cards.release import Outcome, Target, release
 from specdistill.cards.remote import Remote
-from specdistill.cards.scan import Find, counts, refuse_finds, scan
+from specdistill.cards.scan import Find, counts, refuse_finds
 from specdistill.cards.tree import Ask, build_tree, release_of, target_is_free
 from specdistill.errors import MissingExtra, UsageError
-from specdistill.schemas.invariants import scan_sets
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest
 
@@ -92,7 +92,7 @@ def publish_run(
             folder = place / (name or "first")
             if name not in built:
                 say("Checking the sets and writing the tree.")
-                built[name] = build_tree(layout, folder, ask, previous=before)
+                built[name] = build_tree_apart(layout.root, folder, ask, previous=before)
             return folder
 
         outcome = release(Remote(ask.repo, endpoint), target, build, dry_run=dry_run, say=say)
@@ -108,7 +108,7 @@ def look(layout: RunLayout, *, scanned: bool, needed: bool, say: Say) -> list[Fi
         return None
     say("Looking for secrets and personal data.")
     try:
-        return scan(scan_sets(layout.datasets))
+        return scan_apart(layout.root)
     except MissingExtra:
         if needed:
             raise

@@ -79,10 +79,18 @@ def scan(sets: Sets) -> list[Find]:
                     found.append(Find("secret", hit.rule_name, config, split, row, column, masked(str(hit.secret))))
             if numbers:
                 for entity in scan_personal(text, entity_types=list(PERSONAL)).entities:
-                    if not NOBODY.search(entity.text):
+                    if not NOBODY.search(entity.text) and not longer_number(text, entity):
                         shown = masked(entity.text)
                         found.append(Find("personal", entity.type, config, split, row, column, shown))
     return found
+
+
+def longer_number(text: str, entity: Any) -> bool:
+    """Whether what looks like an IP address is four numbers of a longer row of them (a version, a section, noise)."""
+    if entity.type != "IP_ADDRESS":
+        return False
+    before, after = text[max(0, entity.start - 2) : entity.start], text[entity.end : entity.end + 2]
+    return bool(re.search(r"\d\.?$", before) or re.match(r"\.?\d", after))
 
 
 @lru_cache(maxsize=1)

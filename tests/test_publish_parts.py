@@ -267,3 +267,10 @@ def test_there_must_be_somewhere_to_publish_to(tmp_path: Path) -> None:
     published = publish_run(layout, Ask("1.0.0", "MIT"), to_dir=tmp_path / "t", scanned=False)
     assert published.findings is None
     assert "were not scanned" in (tmp_path / "t" / "README.md").read_text()
+
+
+def test_an_address_is_found_and_a_longer_row_of_numbers_is_none() -> None:
+    texts = ["The host is 84.17.3.9.", "Section 1.2.1.2.5.1.2 says so.", "version 4.5.3.0.99 of it", "84.17.3.9 is up"]
+    rows = pl.DataFrame({"id": [str(number) for number in range(len(texts))], "raw": texts})
+    found = scan({"rejected": {"train": rows}})
+    assert [(find.row, find.rule) for find in found] == [("0", "IP_ADDRESS"), ("3", "IP_ADDRESS")]
