@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from specdistill.builders.audit.pull import read_response
 from specdistill.builders.engines.base import Request
 from specdistill.builders.engines.reply import completions, error_text
 from specdistill.builders.engines.retrying import PassingFault, retry_after
@@ -96,6 +97,12 @@ MANIFEST = {
     "files": {"sft/train.parquet": {"sha256": "00", "bytes": 3, "rows": 1}},
     "spec": {"id": "s", "title": "S", "version": "1.0.0", "licence": None, "digest": "d"},
 }  # fmt: skip
+TIMES = {"inserted_at": "2026-01-01T00:00:00", "updated_at": "2026-01-01T00:00:01"}
+VALUES = {
+    "verdict": "accept", "clauses": ["SH-R1"], "compliance": 4, "better": "a", "strength": 2, "comment": "so so",
+    "answer_problems": [{"label": "leak", "start": 1, "end": 3}],
+}  # fmt: skip
+RESPONSE = {"id": "1", "user_id": "u", "status": "submitted", "values": {k: {"value": v} for k, v in VALUES.items()}}
 CARD = """---
 license: cc-by-4.0
 dataset_info:
@@ -239,6 +246,22 @@ def run_rows(kind: str) -> Callable[[bytes, Path], None]:
     return run
 
 
+def run_response(data: bytes, folder: Path) -> None:
+    response = json.loads(text_of(data)) if is_json(data) else text_of(data)
+    for kind in ("row", "pair"):
+        ask = {"record_id": "r", "round": 1, "kind": kind, "target_id": "t", "first_is_chosen": True}
+        read_response(response, ask, "d", {"u": "ann"})
+
+
+def is_json(data: bytes) -> bool:
+    """Whether the bytes are JSON at all; the rest is the HTTP client's to refuse."""
+    try:
+        json.loads(text_of(data))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def run_part(data: bytes, folder: Path) -> None:
     for old in folder.glob("part-*"):
         old.unlink()
@@ -314,6 +337,7 @@ def targets() -> dict[str, Target]:
         "card": Target(run_card, (CARD.encode(),)),
         "rows.jsonl": Target(run_rows("jsonl"), (kto,)),
         "rows.parquet": Target(run_rows("parquet"), (parquet(frame),)),
+        "audit response": Target(run_response, (json.dumps(RESPONSE | TIMES).encode(),)),
         "part": Target(run_part, (parquet(CLAUSES.empty()),)),
         "ledger": Target(run_ledger, (ledger_bytes(),)),
     }

@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from specdistill.builders.audit.pull import read_response
 from specdistill.builders.engines.factory import refuse_foreign_code
 from specdistill.builders.engines.retrying import retry_after
 from specdistill.builders.judging import judge_messages, read_verdict
@@ -24,7 +25,7 @@ from specdistill.builders.ledger import Call, Ledger, session_seconds, stage_tot
 from specdistill.builders.parts import parquet_bytes, read_parts
 from specdistill.builders.sources import read_source
 from specdistill.cli.output import inert
-from specdistill.errors import PromptError, RecipeError, RunError, SchemaError, SpecdistillError, SpecError
+from specdistill.errors import AuditError, PromptError, RecipeError, RunError, SchemaError, SpecdistillError, SpecError
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.contract import card_schemas
 from specdistill.schemas.recipe import PromptSource
@@ -290,3 +291,26 @@ def test_a_recipe_with_a_secret_is_refused_and_not_quoted(tmp_path, text, place)
 def test_ordinary_options_are_no_secrets():
     options = "{max_tokens: 5, stop_token_ids: [1], tokenizer: x, extra: 'https://host/a@b'}"
     parse_recipe(RECIPE.replace("generator: {model: m}", f"generator: {{model: m, options: {options}}}"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"id": "1", "status": "submitted", "inserted_at": "yesterday", "updated_at": "today"},
+        {"id": "1", "status": "submitted", "inserted_at": "2026-01-01", "updated_at": "2026-01-01", "values": [1]},
+        {"id": ["1"], "status": "submitted", "inserted_at": "2026-01-01", "updated_at": "2026-01-01"},
+    ],
+)
+def test_an_audit_answer_that_is_none_is_our_error(answer):
+    ask = {"record_id": "r7", "round": 1, "kind": "row", "target_id": "t", "first_is_chosen": True}
+    with pytest.raises(AuditError, match="record r7 cannot be read"):
+        read_response(answer, ask, "d", {})
+
+
+def test_half_characters_of_annotators_are_stored_as_such():
+    answer = {"id": "1", "status": "submitted", "inserted_at": "2026-01-01", "updated_at": "2026-01-01"}
+    ask = {"record_id": "r7", "round": 1, "kind": "row", "target_id": "t", "first_is_chosen": True}
+    values = {"clauses": {"value": ["SH\ud800"]}, "comment": {"value": "x\x00"}}
+    row = read_response(answer | {"values": values}, ask, "d", {})
+    assert row["clauses"] == ["SH\ufffd\ufffd\ufffd"]

@@ -75,7 +75,7 @@ def pull(layout: RunLayout, client: Any, url: str, seen: Callable[[int], None] =
                 if ask is None:
                     continue  # a record that somebody else logged into our dataset
                 for response in record.get("responses") or []:
-                    rows.append(response_row(response, ask, dataset_id, users))
+                    rows.append(read_response(response, ask, dataset_id, users))
             read += len(page)
             seen(read)
     pulled = RESPONSES.frame(rows).unique("response_id", keep="last")  # pages may shift while people log records
@@ -90,6 +90,25 @@ def usernames(client: Any, url: str) -> dict[str, str]:
     """User id to username. A server that does not list its users to us leaves the ids."""
     answer = get(client, url, "/users")
     return {user["id"]: user["username"] for user in (answer or {}).get("items", [])}
+
+
+def read_response(
+    response: Mapping[str, Any], ask: Mapping[str, Any], dataset_id: str, users: Mapping[str, str]
+) -> dict[str, Any]:
+    """`response_row`, of an answer that may be anything.
+
+    Raises:
+        AuditError: it is not of the form that Argilla 2.8 answers in; names the record.
+    """
+    try:
+        row = response_row(response, ask, dataset_id, users)
+        RESPONSES.frame([row])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, pl.exceptions.PolarsError) as exc:
+        raise AuditError(
+            f"An answer to record {ask['record_id']} cannot be read ({type(exc).__name__}: {str(exc)[:200]}).",
+            "Look at the record in Argilla; is the server of the version that wrote it?",
+        ) from exc
+    return row
 
 
 def response_row(
@@ -109,7 +128,7 @@ def response_row(
         "status": response["status"],
         "created": moment(response["inserted_at"]),
         "updated": moment(response["updated_at"]),
-        "clauses": [str(anchor) for anchor in values.get("clauses") or []],
+        "clauses": [storable(str(anchor)) for anchor in values.get("clauses") or []],
         "spans": [
             span(field, marked) for field in ("answer", "reasoning") for marked in values.get(f"{field}_problems") or []
         ],
@@ -134,7 +153,7 @@ def span(field: str, marked: Mapping[str, Any]) -> dict[str, Any]:
     """One marked problem. The text itself is in the candidate; offsets are in characters."""
     return {
         "field": field,
-        "label": str(marked["label"]),
+        "label": storable(str(marked["label"])),
         "start": int(marked["start"]),
         "end": int(marked["end"]),
     }
