@@ -30,6 +30,7 @@ JUDGING = "strict, fair judge"
 """Stands in every judge request and in no other."""
 PLACES = ("one prompt", "one judged answer", "a third of all requests", "every request")
 TABLES = (("candidates", "candidate_id"), ("judgments", "judgment_id"))
+EMPTY = pl.DataFrame(schema={"candidate_id": pl.String, "judgment_id": pl.String, "error": pl.String})
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,11 @@ def what_is_missing(cli: ForkedCLI, out: Path) -> tuple[int, int, int]:
     doubled = 0
     keys = {}
     for table, key in TABLES:
-        rows = pl.read_parquet(out / table / "*.parquet").filter(pl.col("error").is_null())
+        parts = sorted((out / table).glob("*.parquet"))  # none of the judgments where no answer could be read
+        rows = pl.concat(
+            [pl.read_parquet(part, columns=[key, "error"]) for part in parts] or [EMPTY.select(key, "error")]
+        )
+        rows = rows.filter(pl.col("error").is_null())
         keys[table] = set(rows[key].to_list())
         doubled += rows.height - len(keys[table])
     derived = [
