@@ -48,8 +48,8 @@ def main() -> None:
     began = time.monotonic()
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as scratch, ForkedCLI(Path(scratch) / "cli") as cli:
-        for fault in args.fault or ["refused", *FAULTS]:
-            for place in args.place or PLACES:
+        for place in args.place or PLACES:
+            for fault in args.fault or ["refused", *FAULTS]:
                 if fault == "refused" and place != "every request":
                     continue
                 one = try_fault(cli, Path(scratch) / f"{fault}-{place[:12]}", fault, place, retries=args.retries)

@@ -21,7 +21,6 @@ def cli(tmp_path_factory):
     ("fault", "place", "failed", "reason"),
     [
         ("http_503", "one prompt", 2, "HTTP 503: overloaded (tried 2 times)"),
-        ("content_filter", "one judged answer", 4, "the server ended the answer with 'content_filter'"),
         ("wrong_schema", "one judged answer", 0, "abstains: wrong_shape"),
         ("fewer_choices", "one prompt", 2, "the answer has no choices (tried 2 times)"),
     ],
