@@ -64,6 +64,8 @@ def _put(files: dict[str, str], root: Path, *, whole: bool = False) -> None:
                 old.unlink()
         if STYLE not in files:
             (root / STYLE).unlink(missing_ok=True)
+    except DiskError:  # from `write_whole`, which says it all
+        raise
     except OSError as exc:
         cause = f"The spec cannot be written to {root}: {exc.strerror or exc}."
         raise DiskError(cause, "Free some space or name another folder.") from exc
