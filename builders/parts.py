@@ -48,13 +48,14 @@ def write_part(folder: Path, frame: pl.DataFrame) -> Path | None:
     return path
 
 
+def is_whole(path: Path, data: bytes) -> bool:
+    """Whether a part's bytes are those that its name says."""
+    return blake2b(data, digest_size=12).hexdigest() == path.stem.removeprefix("part-")
+
+
 def damaged_parts(folder: Path) -> list[Path]:
     """Parts whose bytes do not match their name, in name order."""
-    damaged = []
-    for path in sorted(folder.glob("part-*.parquet")):
-        if blake2b(path.read_bytes(), digest_size=12).hexdigest() != path.stem.removeprefix("part-"):
-            damaged.append(path)
-    return damaged
+    return [path for path in sorted(folder.glob("part-*.parquet")) if not is_whole(path, path.read_bytes())]
 
 
 def set_aside(path: Path) -> Path:
@@ -78,7 +79,9 @@ def read_parts(folder: Path, table: Table) -> pl.DataFrame:
     frames = []
     for path in paths:
         try:
-            frames.append(table.completed(pl.read_parquet(path)))
+            if not is_whole(path, data := path.read_bytes()):  # Polars aborts the process on some damage
+                raise OSError("its bytes are not those of its name")
+            frames.append(table.completed(pl.read_parquet(io.BytesIO(data))))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
             raise RunError(
                 f"This part cannot be read: {exc}.",

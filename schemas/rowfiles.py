@@ -11,6 +11,7 @@ import polars as pl
 from specdistill.errors import SchemaError
 from specdistill.schemas.table import Table
 
+POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 ENDINGS = (".parquet", ".jsonl")
 
 
@@ -25,9 +26,14 @@ def read_rows(path: Path, table: Table) -> pl.DataFrame:
     if not path.is_file():
         raise SchemaError("There is no such file.", "Check the path.", file=path)
     if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
-            return pl.read_parquet(path, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
+            # The file may be anybody's. Polars 2.1 aborts the whole process on some damaged pages; Arrow raises.
+            with pq.ParquetFile(path) as file:
+                return pl.DataFrame(pl.from_arrow(file.read()))
+        except (ValueError, OverflowError, OSError, pa.ArrowException, *POLARS) as exc:
             raise SchemaError(f"This file cannot be read: {exc}.", "It is no Parquet file.", file=path) from exc
     if path.suffix != ".jsonl":
         raise SchemaError(f"Rows come as {' or '.join(ENDINGS)}.", "Convert the file first.", file=path)

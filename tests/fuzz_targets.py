@@ -12,6 +12,7 @@ import random
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import polars as pl
@@ -265,7 +266,8 @@ def is_json(data: bytes) -> bool:
 def run_part(data: bytes, folder: Path) -> None:
     for old in folder.glob("part-*"):
         old.unlink()
-    (folder / "part-00.parquet").write_bytes(data)
+    name = blake2b(parquet(CLAUSES.empty()), digest_size=12).hexdigest()  # what stood there before it was damaged
+    (folder / f"part-{name}.parquet").write_bytes(data)
     damaged_parts(folder)
     read_parts(folder, CLAUSES)
 

@@ -22,7 +22,7 @@ from specdistill.builders.engines.factory import refuse_foreign_code
 from specdistill.builders.engines.retrying import retry_after
 from specdistill.builders.judging import judge_messages, read_verdict
 from specdistill.builders.ledger import Call, Ledger, session_seconds, stage_totals
-from specdistill.builders.parts import parquet_bytes, read_parts
+from specdistill.builders.parts import parquet_bytes, read_parts, write_part
 from specdistill.builders.sources import read_source
 from specdistill.cli.output import inert
 from specdistill.errors import AuditError, PromptError, RecipeError, RunError, SchemaError, SpecdistillError, SpecError
@@ -34,6 +34,7 @@ from specdistill.schemas.rowfiles import read_rows
 from specdistill.schemas.rows import CLAUSES
 from specdistill.schemas.safe_yaml import read_yaml
 from specdistill.schemas.text import visible
+from specdistill.specs.clauses import clause_frame
 from specdistill.specs.loader import load_spec
 
 RECIPE = """name: x
@@ -199,16 +200,28 @@ def test_no_row_of_a_damaged_source_vanishes_without_a_word(tmp_path):
 
 
 def test_any_damage_to_a_part_is_our_error(tmp_path):
-    """Polars panics on some; a panic is no Exception."""
-    whole = parquet_bytes(CLAUSES.empty())
-    panics = 0
-    for at in range(0, len(whole), 2):
-        (tmp_path / "part-0.parquet").write_bytes(whole[:at] + bytes([whole[at] ^ 0x08]) + whole[at + 1 :])
-        try:
+    """Polars panics on some, which is no Exception, and aborts the process on others."""
+    clauses = clause_frame(load_spec("support"))
+    part = write_part(tmp_path, clauses)
+    whole = part.read_bytes()
+    for at in range(0, len(whole), 40):
+        part.write_bytes(whole[:at] + bytes([whole[at] ^ 0x08]) + whole[at + 1 :])
+        with pytest.raises(RunError, match="not those of its name"):
             read_parts(tmp_path, CLAUSES)
-        except RunError as error:
-            panics += isinstance(error.__cause__, pl.exceptions.PanicException)
-    assert panics > 0, "if Polars panics no more, this test has done its work"
+    part.write_bytes(whole)
+    assert read_parts(tmp_path, CLAUSES).sort("anchor").equals(clauses.sort("anchor"))
+
+
+def test_any_damage_to_a_file_of_rows_is_our_error_or_rows(tmp_path):
+    whole = parquet_bytes(pl.DataFrame({"id": ["a", "b"] * 20, "label": [True, False] * 20}))
+    refused = 0
+    for at in range(0, len(whole), 2):
+        (tmp_path / "rows.parquet").write_bytes(whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :])
+        try:
+            read_rows(tmp_path / "rows.parquet", TABLES["kto"])
+        except SchemaError:
+            refused += 1
+    assert refused > 10
 
 
 def test_a_damaged_ledger_is_named_wherever_it_is_read(tmp_path):
