@@ -314,13 +314,14 @@ class FakeOpenAI:
             self._abort(request)
         if fault in ("cut", "drip"):
             return await self._slowly(fault, request, self._answer(body))
+        said = b'"content": "'
         plain: dict[str, bytes] = {
             "not_json": b"<html>Welcome to the proxy</html>",
             "truncated_json": self._answer(body)[:-20],
             "wrong_shape": b'["not", "an", "object"]',
             "error_in_200": b'{"error": {"message": "engine overloaded", "code": 503}}',
-            "wrong_encoding": self._answer(body).replace(b"Answer", "Äußerung".encode("latin-1")),
-            "half_character": self._answer(body).replace(b"Answer", rb"\ud83d"),
+            "wrong_encoding": self._answer(body).replace(said, said + "Äußerung".encode("latin-1")),
+            "half_character": self._answer(body).replace(said, said + rb"\ud83d"),
         }
         if fault == "bad_gzip":
             return web.Response(body=b"\x1f\x8bnot gzip at all", headers={"Content-Encoding": "gzip"})
