@@ -90,7 +90,7 @@ class Ledger:
                 row = self._reader.execute(
                     "INSERT INTO sessions(started) VALUES (?) RETURNING session", (time.time(),)
                 ).fetchone()
-        except (sqlite3.Error, OSError) as exc:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as exc:
             raise ledger_error(path, exc) from exc
         self.session: int = row[0]
         self._started = time.monotonic()
@@ -174,7 +174,7 @@ class Ledger:
                     pass
             finally:
                 connection.close()
-        except (sqlite3.Error, OSError) as exc:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as exc:
             self._failure = exc
 
     def _commit_some(self, connection: sqlite3.Connection) -> bool:
@@ -266,5 +266,5 @@ def read(path: Path, query: str) -> list[tuple[Any, ...]]:
             return connection.execute(query).fetchall()
         finally:
             connection.close()
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, UnicodeDecodeError) as exc:  # the latter where SQLite quotes what is damaged
         raise ledger_error(path, exc) from exc

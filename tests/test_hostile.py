@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 
 import polars as pl
 import pyarrow as pa
@@ -25,7 +26,16 @@ from specdistill.builders.ledger import Call, Ledger, session_seconds, stage_tot
 from specdistill.builders.parts import parquet_bytes, read_parts, write_part
 from specdistill.builders.sources import read_source
 from specdistill.cli.output import inert
-from specdistill.errors import AuditError, PromptError, RecipeError, RunError, SchemaError, SpecdistillError, SpecError
+from specdistill.errors import (
+    AuditError,
+    DiskError,
+    PromptError,
+    RecipeError,
+    RunError,
+    SchemaError,
+    SpecdistillError,
+    SpecError,
+)
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.contract import card_schemas
 from specdistill.schemas.recipe import PromptSource
@@ -239,6 +249,20 @@ def test_a_damaged_ledger_is_named_wherever_it_is_read(tmp_path):
     path.write_bytes(bytes(data))
     for read in (stage_totals, session_seconds, lookup_all):
         with pytest.raises(RunError, match=r"ledger\.sqlite: The call ledger is damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize("word", [b"calls", b"sessions", b"prompt_tokens", b"REAL NOT"])
+def test_a_ledger_whose_words_are_damaged_is_named(tmp_path, word):
+    """SQLite quotes such words in its errors, as bytes that are no text."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    path.write_bytes(path.read_bytes().replace(word, b"\x93" * len(word)))
+    for read in (stage_totals, session_seconds, lookup_all):
+        with suppress(RunError, DiskError):
             read(path)
 
 
