@@ -13,16 +13,27 @@ from specdistill.builders.audit.stage import people_of
 from specdistill.builders.calibration import calibrate, population_of, stored_labels
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
+from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
 from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline
-from specdistill.builders.plan import Plan, plan
-from specdistill.builders.prompts import read_prompts
-from specdistill.builders.run import Rows, heal, locked, read_rows, save_prompts, save_recipe, write_sets
+from specdistill.builders.plan import Plan, passing_ids, plan
+from specdistill.builders.pool import Labeller, make_prompts
+from specdistill.builders.quotas import as_dicts, quota_states, shortfalls
+from specdistill.builders.rounds import Rounds
+from specdistill.builders.run import (
+    heal,
+    locked,
+    read_rows,
+    save_cleaning,
+    save_prompts,
+    save_recipe,
+    write_sets,
+)
 from specdistill.builders.runner import Hooks, Stopped, run_to_end, walk
-from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.selection import select
+from specdistill.builders.sets import finish
 from specdistill.errors import RunError
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
@@ -45,11 +56,13 @@ class Observer:
         note: told what happens, in a sentence.
         planned: told what is still to be done, once.
         rows: told (`candidates` or `judgments`, new rows) as they come.
+        step: told (what is done to the prompts, rows done, rows in all or 0).
     """
 
     note: Callable[[str], None] = lambda text: None
     planned: Callable[[Plan], None] = lambda plan: None
     rows: Callable[[str, list[Row]], None] = lambda table, rows: None
+    step: Callable[[str, int, int], None] = lambda name, done, total: None
 
 
 @dataclass
@@ -60,12 +73,14 @@ class Result:
         counts: config to split to rows.
         failed_calls: candidates and judgments whose call failed; a rerun retries them.
         calibration: what the run's human labels say; empty without labels.
+        shortfalls: quotas that are not met, in words.
     """
 
     layout: RunLayout
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     failed_calls: int = 0
     calibration: dict[str, Any] = field(default_factory=dict)
+    shortfalls: list[str] = field(default_factory=list)
 
 
 def build(
@@ -84,16 +99,16 @@ def build(
     """
     observer = observer or Observer()
     if not trust_remote_code:
-        refuse_foreign_code(recipe.generator, recipe.judge)
+        refuse_foreign_code(recipe.generator, recipe.judge, recipe.classifier)
     layout = RunLayout(out)
     with locked(layout):
         for path in heal(layout):
             observer.note(f"A damaged part was set aside as {path}; its rows come back from the ledger.")
         recipe = resolved(recipe, base)
-        contexts = prepare(recipe, layout, base, observer)
         ledger = Ledger(layout.ledger)
         ended = "failed"
         try:
+            contexts = prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))
             generate_and_judge(recipe, layout, contexts, ledger, observer)
             ended = "done"
         except Stopped:
@@ -104,27 +119,39 @@ def build(
         return derive(recipe, layout, observer)
 
 
-def prepare(recipe: Recipe, layout: RunLayout, base: Path, observer: Observer) -> SpecContexts:
+def prepare(
+    recipe: Recipe, layout: RunLayout, base: Path, observer: Observer, label: Labeller | None = None
+) -> SpecContexts:
     """Write what the run is made from: spec, prompts, recipe. Nothing is written before all of it is valid."""
     spec = load_spec(resolved(recipe, base).spec)
-    prompts = read_prompts(recipe, [category.id for category in spec.categories], base, seed_files(spec))
+    categories = [category.id for category in spec.categories]
+    made = make_prompts(recipe, categories, base, seed_files(spec), step=observer.step, label=label)
+    prompts = made.table
     if prompts.is_empty():
-        raise RunError("The recipe's sources hold no prompts.", "Check `prompts:` in the recipe.")
+        why = ", ".join(f"{reason} {rows}" for reason, rows in made.summary["removed"].items())
+        raise RunError(
+            f"The recipe's sources hold no prompts that can be used{f' (removed: {why})' if why else ''}.",
+            "Check `prompts:` and `clean:` in the recipe.",
+        )
     contexts = SpecContexts(
         spec, examples=recipe.context.examples, budget=recipe.context.budget, count=token_counter(recipe)
     )
     labels = sorted(set(prompts["category"].to_list()))
-    for label in labels:
-        contexts.rendered(label)  # refuses what is over the budget before anything is written
+    for named in labels:
+        contexts.rendered(named)  # refuses what is over the budget before anything is written
     for category in labels:
         write_whole(layout.rendered / f"{category}.md", contexts.text(category).encode())
     layout.manifest.unlink(missing_ok=True)
     write_spec(spec, layout.spec)
     write_whole(layout.clauses, parquet_bytes(clause_frame(spec)))
     save_prompts(layout, prompts)
+    save_cleaning(layout, made)
     save_recipe(layout, recipe)
     counted = prompts["category"].n_unique()
     observer.note(f"Spec '{spec.id}' {spec.version}; {prompts.height} prompts in {counted} categories.")
+    if made.removed.height:
+        why = ", ".join(f"{reason} {rows}" for reason, rows in made.summary["removed"].items())
+        observer.note(f"{made.removed.height} of {made.summary['rows']} rows were removed: {why} ({layout.removed}).")
     return contexts
 
 
@@ -135,7 +162,11 @@ def resolved(recipe: Recipe, base: Path) -> Recipe:
         source.model_copy(update={"path": (base / source.path).absolute()}) if source.path else source
         for source in recipe.prompts
     ]
-    return recipe.model_copy(update={"spec": spec, "prompts": prompts})
+    sets = [
+        asked.model_copy(update={"path": (base / asked.path).absolute()}) if asked.path else asked
+        for asked in recipe.decontaminate
+    ]
+    return recipe.model_copy(update={"spec": spec, "prompts": prompts, "decontaminate": sets})
 
 
 def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
@@ -152,32 +183,45 @@ def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
     return tokenizer_counter(resolve_model(recipe.context.tokenizer or recipe.generator.model)).count
 
 
-def passing_ids(rows: Rows, recipe: Recipe) -> set[str]:
-    """Stored candidates that pass the screens."""
-    facts = SpecFacts.of(rows.clauses, recipe.screens.copied_words)
-    screened = screen_frame(rows.candidates, rows.prompts, facts, recipe.screens)
-    return set(screened.filter(pl.col("reason").is_null())["candidate_id"].to_list())
-
-
 def generate_and_judge(
     recipe: Recipe, layout: RunLayout, contexts: SpecContexts, ledger: Ledger, observer: Observer
 ) -> None:
     """All model work of a build. With two different offline models, one is done before the other is loaded."""
-    rows = read_rows(layout, recipe)
-    todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
-    observer.planned(todo)
-    if not todo.generate and not any(todo.judge.values()):
-        observer.note("Nothing to generate or judge: every row is there.")
-        return
-    with EnginePool() as pool:
-        if two_offline_models(recipe):
-            observer.note(f"Generating with {recipe.generator.model}; {recipe.judge.model} is loaded after it.")
-            walk_stage(recipe, layout, pool, ledger, observer, todo, judging=False)
+    rounds = Rounds(recipe, people_of(layout, recipe)) if recipe.quota.asked else None
+    with EnginePool(keep=rounds is not None and not two_offline_models(recipe)) as pool:
+        while True:
             rows = read_rows(layout, recipe)
-            todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
-            todo = Plan([], todo.judge, 0, todo.judgments_wanted)
+            todo = rounds.next(rows, contexts) if rounds else plan(recipe, rows, contexts, passing_ids(rows, recipe))
+            if not todo.generate and not any(todo.judge.values()):
+                if rounds is None or not rounds.number:
+                    observer.note("Nothing to generate or judge: every row is there.")
+                return
             observer.planned(todo)
-        walk_stage(recipe, layout, pool, ledger, observer, todo, judging=True)
+            if rounds:
+                observer.note(rounds.said(todo))
+            one_pass(recipe, layout, contexts, pool, ledger, observer, todo)
+            if rounds is None:
+                return
+
+
+def one_pass(
+    recipe: Recipe,
+    layout: RunLayout,
+    contexts: SpecContexts,
+    pool: EnginePool,
+    ledger: Ledger,
+    observer: Observer,
+    todo: Plan,
+) -> None:
+    """Generate what is wanted and judge it."""
+    if two_offline_models(recipe):
+        observer.note(f"Generating with {recipe.generator.model}; {recipe.judge.model} is loaded after it.")
+        walk_stage(recipe, layout, pool, ledger, observer, todo, judging=False)
+        rows = read_rows(layout, recipe)
+        left = plan(recipe, rows, contexts, passing_ids(rows, recipe), spend={})
+        todo = Plan([], left.judge, 0, left.judgments_wanted)
+        observer.planned(todo)
+    walk_stage(recipe, layout, pool, ledger, observer, todo, judging=True)
 
 
 def walk_stage(
@@ -244,9 +288,13 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
     sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
+    states = quota_states(sets, rows.prompts, recipe)
+    if layout.evaluation.exists():
+        held = finish("prompts", pl.read_parquet(layout.evaluation).with_columns(pl.col("prompt_id").alias("id")))
+        sets["prompts"]["evaluation"] = held
     counts = write_sets(layout, sets)
     labels = stored_labels(layout)
     calibration = calibrate(population_of(sets, recipe.judge.weights), labels, recipe.judge.threshold)
-    write_manifest(layout, recipe, counts, calibration)
+    write_manifest(layout, recipe, counts, calibration, as_dicts(states))
     failed = sum(frame.filter(pl.col("error").is_not_null()).height for frame in (rows.candidates, rows.judgments))
-    return Result(layout, counts, failed, calibration)
+    return Result(layout, counts, failed, calibration, shortfalls(states))

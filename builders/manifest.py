@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +40,7 @@ def write_manifest(
     recipe: Recipe,
     counts: dict[str, dict[str, int]],
     calibration: dict[str, Any] | None = None,
+    quota: list[dict[str, Any]] | None = None,
 ) -> Manifest:
     """Write `manifest.json` of a run whose derived sets are on disk.
 
@@ -65,6 +67,8 @@ def write_manifest(
         calibration=calibration or {},
         packages=installed(),
         audit=audit_entry(layout),
+        prompts=json.loads(layout.cleaning.read_bytes()) if layout.cleaning.exists() else {},
+        quota=quota or [],
     )
     write_whole(layout.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
     return manifest

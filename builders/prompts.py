@@ -1,17 +1,25 @@
-"""From source rows to the prompts table: keys, exact duplicates, twins, groups."""
+"""From source rows to the prompts table: keys, twins, groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from specdistill.builders.sources import read_source
+from specdistill.builders.cleaning.clean import Links, Step, nobody
+from specdistill.builders.cleaning.texts import whole_text
+from specdistill.builders.sources import source_rows
 from specdistill.schemas.digest import digest
+from specdistill.schemas.pool import POOL_SCHEMA, REMOVED
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import PROMPTS
+from specdistill.schemas.similar import near_duplicates
+
+READ_ROWS = 5_000
+"""Source rows that are held as Python objects at once."""
 
 
 def prompt_id(messages: list[dict[str, str]]) -> str:
@@ -19,40 +27,106 @@ def prompt_id(messages: list[dict[str, str]]) -> str:
     return digest("prompt", [[turn["role"], " ".join(turn["content"].split())] for turn in messages])
 
 
-def read_prompts(recipe: Recipe, categories: list[str], base: Path, seeds: list[Path]) -> pl.DataFrame:
-    """All prompts of a recipe as the prompts table, ordered by category so that shared prefixes follow each other.
-
-    Exact duplicates (same conversation) are dropped, the first one stays.
+def read_pool(
+    recipe: Recipe, categories: list[str], base: Path, seeds: list[Path], step: Step = nobody
+) -> pl.DataFrame:
+    """All rows of a recipe's sources, in their order: the pool that is cleaned.
 
     Raises:
         PromptError: a source cannot be read or has faulty rows.
     """
-    rows: list[dict[str, Any]] = []
-    for source in recipe.prompts:
-        rows += read_source(source, categories, base, seeds)
-    return prompt_table(rows)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for source in recipe.prompts:
+            yield from source_rows(source, categories, base, seeds, unlabelled=recipe.classifier is not None)
+
+    frames, done, left = [pl.DataFrame(schema=POOL_SCHEMA)], 0, rows()
+    while part := list(islice(left, READ_ROWS)):
+        frames.append(pool_frame(part))
+        done += len(part)
+        step("reading prompts", done, 0)
+    return pl.concat(frames)
+
+
+def pool_frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    """Source rows as a pool: keys made, the rest as the source has it."""
+    made = [
+        {name: row.get(name) for name in PLAIN}
+        | {
+            "prompt_id": (key := prompt_id(row["prompt"])),
+            "group_id": key,
+            "twin_source": row.get("twin_id"),
+            "group_source": row.get("group"),
+        }
+        for row in rows
+    ]
+    return pl.DataFrame(made, schema=POOL_SCHEMA, strict=True)
+
+
+PLAIN = ("prompt", "category", "outcome_hint", "source", "source_id", "lineage", "source_score")
 
 
 def prompt_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Source rows as the prompts table. `twin_id` goes from source ids to prompt ids; unknown twins are null."""
-    by_source_id: dict[str, str] = {}
-    unique: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        key = prompt_id(row["prompt"])
-        if row["source_id"] is not None:
-            by_source_id.setdefault(row["source_id"], key)
-        unique.setdefault(key, {**row, "prompt_id": key})
-    for row in unique.values():
-        twin = by_source_id.get(row["twin_id"]) if row["twin_id"] else None
-        row["twin_id"] = twin if twin in unique and twin != row["prompt_id"] else None
-    groups = connected(unique, ((row["prompt_id"], row["twin_id"]) for row in unique.values() if row["twin_id"]))
-    for key, row in unique.items():
-        row["group_id"] = groups[key]
-    return PROMPTS.frame(list(unique.values())).sort("category", maintain_order=True)
+    """Source rows as the prompts table, without cleaning: only equal conversations are dropped, the first one stays."""
+    pool = pool_frame(rows)
+    return tabled(pool, pool.unique("prompt_id", keep="first", maintain_order=True))
+
+
+def tabled(
+    pool: pl.DataFrame, kept: pl.DataFrame, removed: pl.DataFrame | None = None, links: Links | None = None
+) -> pl.DataFrame:
+    """The prompts table of a cleaned pool, ordered by category so that shared prefixes follow each other.
+
+    `twin_id` goes from the source's ids to prompt ids; a twin that was removed as a double is the row it doubled; an
+    unknown or removed twin is null. Rows share a `group_id` when they are twins, share a source's group, are linked,
+    or are near-duplicates by the rule that publishing checks.
+
+    Args:
+        pool: all rows, for what twins mean.
+        kept: the rows that stay.
+        removed: rows of the `removed` table.
+        links: pairs of prompt ids that must stay together.
+    """
+    kept = kept.with_columns(twins(pool, kept, REMOVED.empty() if removed is None else removed))
+    pairs: list[tuple[str, str]] = list(links or ())
+    pairs += list(kept.select("prompt_id", "twin_id").drop_nulls().iter_rows())
+    named = kept.drop_nulls("group_source").with_columns(origin().alias("origin"))
+    pairs += list(
+        named.select("prompt_id", pl.col("prompt_id").first().over("origin", "group_source").alias("first")).iter_rows()
+    )
+    texts = kept.select(pl.col("prompt_id").alias("id"), whole_text().alias("text"))
+    pairs += list(near_duplicates(texts, texts).filter(pl.col("left") < pl.col("right")).select("left", "right").rows())
+    groups = connected(kept["prompt_id"].to_list(), pairs)
+    kept = kept.with_columns(pl.Series("group_id", [groups[key] for key in kept["prompt_id"].to_list()]))
+    return PROMPTS.validate(kept.select(PROMPTS.names).sort("category", maintain_order=True))
+
+
+def origin() -> pl.Expr:
+    """Where a row comes from, without its line: ids of a source are its own."""
+    return pl.col("source").str.replace(r":\d+$", "")
+
+
+def twins(pool: pl.DataFrame, kept: pl.DataFrame, removed: pl.DataFrame) -> pl.Series:
+    """`twin_id` of the kept rows."""
+    named = pool.select(origin().alias("origin"), "source_id", "prompt_id").drop_nulls("source_id")
+    ids: dict[tuple[str, str], str] = {}
+    for place, key, prompt in named.iter_rows():
+        ids.setdefault((place, key), prompt)
+    instead = dict(removed.select("prompt_id", "matched_id").drop_nulls().iter_rows())
+    stays = set(kept["prompt_id"].to_list())
+    found: list[str | None] = []
+    for place, own, twin in kept.select(origin().alias("origin"), "prompt_id", "twin_source").iter_rows():
+        other = ids.get((place, twin)) if twin is not None else None
+        seen = set()
+        while other is not None and other not in stays and other not in seen:
+            seen.add(other)
+            other = instead.get(other)
+        found.append(other if other in stays and other != own else None)
+    return pl.Series("twin_id", found, dtype=pl.String)
 
 
 def connected(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Union-find: each key to the smallest key it is connected to through pairs."""
+    """Union-find: each key to the smallest key it is connected to through pairs of them."""
     parent = {key: key for key in keys}
 
     def root(key: str) -> str:
@@ -62,6 +136,7 @@ def connected(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str
         return key
 
     for left, right in pairs:
-        a, b = sorted((root(left), root(right)))
-        parent[b] = a
+        if left in parent and right in parent:
+            a, b = sorted((root(left), root(right)))
+            parent[b] = a
     return {key: root(key) for key in parent}

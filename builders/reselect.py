@@ -70,6 +70,10 @@ def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:
     same = {
         "spec": before.spec == after.spec,
         "prompts": before.prompts == after.prompts,
+        "clean": before.clean == after.clean,
+        "decontaminate": (before.decontaminate, before.overlap) == (after.decontaminate, after.overlap),
+        "classifier": before.classifier == after.classifier,
+        "evaluation": before.evaluation == after.evaluation,
         "generator": generator_digest(before.generator) == generator_digest(after.generator),
         "generator.samples": after.generator.samples <= before.generator.samples,
         "contrast": after.contrast is None or after.contrast == before.contrast,

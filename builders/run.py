@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from specdistill.builders.parts import damaged_parts, parquet_bytes, read_parts, set_aside, write_part
+from specdistill.builders.pool import Prompts
 from specdistill.errors import RunError, RunLocked
 from specdistill.schemas.files import disk_error, write_whole
 from specdistill.schemas.layout import RunLayout
@@ -112,6 +114,21 @@ def save_prompts(layout: RunLayout, prompts: pl.DataFrame) -> None:
     for part in layout.prompts.glob("part-*.parquet"):
         if part != kept:
             part.unlink()
+
+
+def save_cleaning(layout: RunLayout, made: Prompts) -> None:
+    """Write what became of the sources' rows: removals, evaluation picks, rows for people to label, the numbers."""
+    write_whole(layout.removed, parquet_bytes(made.removed))
+    if made.evaluation.height:
+        write_whole(layout.evaluation, parquet_bytes(made.evaluation))
+    else:
+        layout.evaluation.unlink(missing_ok=True)
+    if made.unsure:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.unsure)
+        write_whole(layout.unsure, lines.encode())
+    else:
+        layout.unsure.unlink(missing_ok=True)
+    write_whole(layout.cleaning, (json.dumps(made.summary, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def heal(layout: RunLayout) -> list[Path]:

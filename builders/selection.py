@@ -16,6 +16,7 @@ from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets
 from specdistill.builders.splits import split_of
+from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES
 from specdistill.schemas.vocabulary import Arm, RejectReason
@@ -40,7 +41,7 @@ def decide(
 
     Returns:
         The candidates with clauses, score columns, `passes` (people, threshold and screens, whatever the arm),
-        `reason` (null when accepted), `detail`, and `audit` (`confirmed`, `corrected` or null).
+        `reason` (null when accepted, quotas not yet applied), `detail`, and `audit` (`confirmed`, `corrected` or null).
     """
     threshold = recipe.judge.threshold
     confirmed, refused = (pl.col("candidate_id").is_in(list(ids)) for ids in (people.confirmed, people.rejected))
@@ -80,38 +81,7 @@ def decide(
         .when(verdict == RejectReason.BELOW_THRESHOLD.value)
         .then(pl.format("score {} is below {}", pl.col("score").round(3), pl.lit(threshold)))
     )
-    return limit(frame.with_columns(verdict.alias("reason"), detail.alias("detail")), recipe)
-
-
-def limit(decided: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """Turn accepted candidates beyond the limits per prompt and per category into `over_quota`.
-
-    What people confirmed or wrote stays first, then better scores; equal scores go by candidate id, so the choice does
-    not depend on row order.
-    """
-    quota = recipe.quota
-    decided = decided.with_columns(
-        pl.col("audit").is_null().alias("unseen"), pl.col("reason").is_null().alias("accepted")
-    )
-    ranked = decided.sort(["unseen", "score", "candidate_id"], descending=[False, True, False], nulls_last=True)
-    in_prompt = pl.col("accepted").cast(pl.Int64).cum_sum().over("prompt_id")
-    ranked = ranked.with_columns((pl.col("accepted") & (in_prompt <= quota.max_samples_per_prompt)).alias("kept"))
-    if quota.per_category is not None:
-        # The best of each prompt first, then the second best, so that a category is not filled by few prompts.
-        turn = pl.col("kept").cast(pl.Int64).cum_sum().over("prompt_id")
-        ranked = ranked.with_columns(turn.alias("turn")).sort(
-            ["unseen", "turn", "score", "candidate_id"], descending=[False, False, True, False], nulls_last=True
-        )
-        in_category = pl.col("kept").cast(pl.Int64).cum_sum().over("category")
-        ranked = ranked.with_columns((pl.col("kept") & (in_category <= quota.per_category)).alias("kept")).drop("turn")
-    over = pl.col("accepted") & ~pl.col("kept")
-    return (
-        ranked.with_columns(
-            pl.when(over).then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
-        )
-        .drop("accepted", "kept", "unseen")
-        .sort("candidate_id")
-    )
+    return frame.with_columns(verdict.alias("reason"), detail.alias("detail"))
 
 
 def select(
@@ -149,7 +119,8 @@ def decide_all(
     recipe: Recipe,
     people: People = NOBODY,
 ) -> pl.DataFrame:
-    """`decide` from stored rows; what people wrote is among the candidates and passes the same screens.
+    """`decide` from stored rows; what people wrote is among the candidates and passes the same screens;
+    then the quotas.
 
     Returns:
         As `decide`, and `corrected_from`: the candidate that a person's answer replaces.
@@ -165,7 +136,8 @@ def decide_all(
     candidates = pl.concat([candidates.select(CANDIDATES.names), written.select(CANDIDATES.names)])
     screened = screen_frame(candidates, prompts, facts, recipe.screens)
     origin = written.select("candidate_id", "corrected_from")
-    return decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
+    decided = decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
+    return trim(decided, prompts, recipe.quota)
 
 
 def split_sets(sets: Mapping[str, pl.DataFrame], splits: pl.DataFrame) -> Sets:

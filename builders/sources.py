@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from specdistill.schemas.recipe import PromptSource
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import Outcome
 
-OURS = ("prompt", "category", "outcome_hint", "twin_id", "id")
+OURS = ("prompt", "category", "outcome_hint", "twin_id", "id", "group", "score", "lineage")
 ROLES = ("system", "user", "assistant")
 SHOWN_FAULTS = 10
 MAX_PROMPT_CHARS = 1_000_000
@@ -29,41 +30,64 @@ Raw = tuple[str, int, Mapping[str, Any]]
 """Source name, 1-based row or line number, the row."""
 
 
-def read_source(source: PromptSource, categories: list[str], base: Path, seeds: list[Path]) -> list[dict[str, Any]]:
-    """Rows of one source in our columns.
+def read_source(
+    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], *, unlabelled: bool = False
+) -> list[dict[str, Any]]:
+    """`source_rows` all at once."""
+    return list(source_rows(source, categories, base, seeds, unlabelled=unlabelled))
+
+
+def source_rows(
+    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], *, unlabelled: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Rows of one source in our columns, one at a time.
 
     Args:
         source: as in the recipe.
         categories: ids the spec knows.
         base: folder that relative paths are relative to.
         seeds: seed prompt files of the spec library.
+        unlabelled: whether rows without a category are let through (a classifier gives them one).
 
-    Returns:
-        Dicts with prompt (messages), category, outcome_hint, twin_id, source, source_id; values may be None but for
-        prompt, category, source.
+    Yields:
+        Dicts with prompt (messages), source and, each possibly None, category, outcome_hint, twin_id, source_id,
+        group, source_score, lineage.
 
     Raises:
-        PromptError: the source cannot be read, or rows are faulty: the first ten, with their lines.
+        PromptError: the source cannot be read, or rows are faulty (told after the last): the first ten, with lines.
     """
-    rows, faults = [], []
+    rows = checked_rows(source, categories, base, seeds, unlabelled)
+    if source.per_category is None:
+        yield from rows
+    else:
+        yield from balanced(list(rows), source.per_category)
+
+
+def checked_rows(
+    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], unlabelled: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows without faults; raises at the end if there were any."""
+    faults: list[str] = []
+    many = given = 0
     for name, number, raw in raw_rows(source, base, seeds):
         row = {ours: raw.get(source.columns.get(ours, ours)) for ours in OURS}
         if source.category is not None:
             row["category"] = source.category
-        fault = fault_of(row, categories, raw, source)
+        fault = fault_of(row, categories, raw, source, unlabelled)
         if fault:
-            faults.append(f"{name}:{number}: {fault}")
+            many += 1
+            faults += [f"{name}:{number}: {fault}"] if many <= SHOWN_FAULTS else []
             continue
-        rows.append(clean_row(row, f"{name}:{number}"))
-        if source.limit and len(rows) >= source.limit:
+        yield clean_row(row, f"{name}:{number}")
+        given += 1
+        if source.limit and given >= source.limit:
             break
     if faults:
-        more = f" and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        more = f" and {many - SHOWN_FAULTS} more" if many > SHOWN_FAULTS else ""
         raise PromptError(
-            "These prompts cannot be used:\n  " + "\n  ".join(faults[:SHOWN_FAULTS]) + more + "\n",
+            "These prompts cannot be used:\n  " + "\n  ".join(faults) + more + "\n",
             "Mend or remove the rows, or map columns with `columns:` in the recipe.",
         )
-    return balanced(rows, source.per_category) if source.per_category else rows
 
 
 def balanced(rows: list[dict[str, Any]], per_category: int) -> list[dict[str, Any]]:
@@ -86,12 +110,24 @@ def clean_row(row: Mapping[str, Any], source: str) -> dict[str, Any]:
     """A valid row in storable form."""
     return {
         "prompt": as_messages(row["prompt"]),
-        "category": str(row["category"]),
+        "category": said(row["category"]),
         "outcome_hint": row["outcome_hint"] or None,
-        "twin_id": str(row["twin_id"]) if row["twin_id"] not in (None, "") else None,
+        "twin_id": said(row["twin_id"]),
         "source": source,
-        "source_id": str(row["id"]) if row["id"] not in (None, "") else None,
+        "source_id": said(row["id"]),
+        "group": said(row["group"]),
+        "source_score": None if row["score"] in (None, "") else float(row["score"]),
+        "lineage": said(row["lineage"]),
     }
+
+
+def said(value: Any) -> str | None:
+    """A cell as text; None for an empty one, JSON for a structure."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, dict | list):
+        return storable(json.dumps(value, ensure_ascii=False, sort_keys=True, default=str))
+    return storable(str(value))
 
 
 def as_messages(prompt: Any) -> list[dict[str, str]]:
@@ -114,7 +150,13 @@ def turns_in(text: str) -> list[Any] | None:
     return turns if looks else None
 
 
-def fault_of(row: Mapping[str, Any], categories: list[str], raw: Mapping[str, Any], source: PromptSource) -> str | None:
+def fault_of(
+    row: Mapping[str, Any],
+    categories: list[str],
+    raw: Mapping[str, Any],
+    source: PromptSource,
+    unlabelled: bool = False,
+) -> str | None:
     """What is wrong with one row, in words, or None."""
     prompt = row["prompt"]
     if prompt is None:
@@ -123,14 +165,24 @@ def fault_of(row: Mapping[str, Any], categories: list[str], raw: Mapping[str, An
     if fault := prompt_fault(prompt):
         return fault
     category = row["category"]
-    if category in (None, ""):
-        return "no category (give a column, or `category:` for the whole source)"
-    for name in categories_of(str(category)):
+    if category in (None, "") and not unlabelled:
+        return "no category (give a column, `category:` for the whole source, or a `classifier:`)"
+    for name in categories_of(str(category)) if category not in (None, "") else []:
         if name not in categories:
             return f"unknown category '{name}' (the spec has: {', '.join(categories)})"
     if row["outcome_hint"] and row["outcome_hint"] not in tuple(Outcome):
         return f"unknown outcome_hint '{row['outcome_hint']}' (known: {', '.join(Outcome)})"
+    if row["score"] not in (None, "") and not is_number(row["score"]):
+        return f"score '{row['score']}' is no number"
     return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell is a finite number or the text of one."""
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def prompt_fault(prompt: Any) -> str | None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.build import passing_ids
+from specdistill.builders.audit.stage import people_of
 from specdistill.builders.contexts import SpecContexts, categories_of
 from specdistill.builders.ledger import session_seconds, stage_totals
-from specdistill.builders.plan import arms_of, plan
+from specdistill.builders.plan import passing_ids, plan
+from specdistill.builders.rounds import Rounds
 from specdistill.builders.run import Rows, is_locked, read_rows
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
@@ -32,7 +33,10 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
     """
     rows = read_rows(layout, recipe)
     contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
-    todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
+    if recipe.quota.asked:
+        todo = Rounds(recipe, people_of(layout, recipe)).next(rows, contexts)
+    else:
+        todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
     calls = stage_totals(layout.ledger)
     seconds = session_seconds(layout.ledger)
     tokens = sum(stage["completion_tokens"] for stage in calls.values())
@@ -41,7 +45,7 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
         "name": recipe.name,
         "building": is_locked(layout),
         "complete": layout.manifest.exists(),
-        "stages": stages(rows, todo.candidates_wanted, todo.judgments_wanted, sum(arms_of(recipe).values())),
+        "stages": stages(rows, todo.candidates_wanted, todo.judgments_wanted),
         "spec_changes": spec_changes(recipe, contexts, rows),
         "accepted": derived_rows(layout, "sft"),
         "reasons": reject_reasons(layout),
@@ -76,8 +80,11 @@ def spec_changes(recipe: Recipe, contexts: SpecContexts, rows: Rows) -> list[dic
     ]
 
 
-def stages(rows: Rows, candidates_wanted: int, judgments_wanted: int, samples: int) -> dict[str, dict[str, int]]:
-    """Done, pending, failed and stale rows of each stage. Judgments of candidates not yet made are not counted."""
+def stages(rows: Rows, candidates_wanted: int, judgments_wanted: int) -> dict[str, dict[str, int]]:
+    """Done, pending, failed and stale rows of each stage. Judgments of candidates not yet made are not counted.
+
+    With a quota, pending are the samples of the next round only.
+    """
     failed = {
         "candidates": int(rows.candidates["error"].is_not_null().sum()),
         "judgments": int(rows.judgments["error"].is_not_null().sum()),
@@ -85,7 +92,7 @@ def stages(rows: Rows, candidates_wanted: int, judgments_wanted: int, samples: i
     return {
         "prompts": {"done": rows.prompts.height, "pending": 0, "failed": 0, "stale": 0},
         "candidates": {
-            "done": rows.prompts.height * samples - candidates_wanted,
+            "done": rows.candidates.height - failed["candidates"],
             "pending": candidates_wanted,
             "failed": failed["candidates"],
             "stale": rows.stale_candidates,

@@ -70,7 +70,7 @@ def values(manifest: Manifest, release: Release, measured: Numbers, plots: Mappi
         "harmful": sum(row.get("prompts", 0) for row in asked),
         "prompts": sum(measured["rows"].get("prompts", {}).values()),
         "audit": measured.get("audit"),
-        "decontaminated": [name_of(entry) for entry in recipe.get("decontaminate") or []],
+        "decontaminated": [place_of(entry) for entry in recipe.get("decontaminate") or []],
         "place": Safe(release.repo or "FOLDER"),
         "at": Safe(f"@v{release.version}" if release.repo else ""),
         "revision": Safe(f', revision="v{release.version}"' if release.repo else ""),
@@ -87,11 +87,14 @@ def name_of(source: Any) -> str:
     return f"{name}@{revision}" if revision else str(name)
 
 
+def place_of(entry: Any) -> str:
+    """`name_of`, a local file without its folder, which is nobody's business."""
+    return Path(entry["path"]).name if isinstance(entry, dict) and entry.get("path") else name_of(entry)
+
+
 def sources(recipe: Mapping[str, Any]) -> list[str]:
-    """The recipe's prompt sources. A local file is named without its folder, which is nobody's business."""
-    return [
-        name_of(entry) if not entry.get("path") else Path(entry["path"]).name for entry in recipe.get("prompts") or []
-    ]
+    """The recipe's prompt sources."""
+    return [place_of(entry) for entry in recipe.get("prompts") or []]
 
 
 def front_matter(folder: Path, manifest: Manifest, release: Release, measured: Numbers) -> str:

@@ -31,7 +31,8 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         clauses: the clause table.
 
     Returns:
-        rows, categories, outcomes, reasons, scores, judge, leaks, pairs, lengths, clauses, deficits, stages, totals.
+        rows, categories, outcomes, reasons, scores, judge, leaks, pairs, lengths, clauses, deficits, quota (each with
+        candidates spent and state), prompts (what became of the sources' rows), stages, totals.
     """
     whole = {
         config: pl.concat([frame.lazy() for frame in splits.values()]) for config, splits in sets.items() if splits
@@ -52,6 +53,8 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         "lengths": lengths(whole),
         "clauses": clause_use(whole, clauses),
         "deficits": deficits(whole, manifest),
+        "quota": manifest.quota,
+        "prompts": prompts(manifest),
         **tokens(manifest),
         **({"audit": manifest.audit.model_dump()} if manifest.audit else {}),
     }
@@ -127,7 +130,10 @@ def reasons(whole: Whole) -> list[dict[str, Any]]:
 
 
 def deficits(whole: Whole, manifest: Manifest) -> list[dict[str, Any]]:
-    """Categories with fewer accepted rows than the quota asked for: category, wanted, accepted, main_reason."""
+    """Quotas that are not met: category, outcome (where it is for one), wanted, accepted, main_reason and, where the
+    run says so, state."""
+    if manifest.quota:
+        return [dict(row) for row in manifest.quota if row["state"] != "met"]
     wanted = (manifest.recipe.get("quota") or {}).get("per_category")
     if not wanted:
         return []
@@ -145,6 +151,14 @@ def deficits(whole: Whole, manifest: Manifest) -> list[dict[str, Any]]:
                 }
             )
     return short
+
+
+def prompts(manifest: Manifest) -> dict[str, Any]:
+    """What became of the sources' rows, the classifier's agreement as a share with its interval."""
+    labels = manifest.prompts.get("labels")
+    if not labels or not labels["checked"]:
+        return manifest.prompts
+    return manifest.prompts | {"labels": labels | {"agreement": wilson(labels["agreed"], labels["checked"])}}
 
 
 def tokens(manifest: Manifest) -> dict[str, Any]:

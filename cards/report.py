@@ -18,6 +18,9 @@ from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest
 from specdistill.schemas.verify import read_manifest
 
+SHOWN_PAIRS, SHOWN_CHARS = 20, 160
+"""Matched pairs on the page, and characters of each text; `cleaning/removed.parquet` has all of them whole."""
+
 
 def write_report(layout: RunLayout) -> Path:
     """Measure a finished run and write its report.
@@ -40,7 +43,7 @@ def write_report(layout: RunLayout) -> Path:
             path.unlink()
     write_whole(layout.report / "numbers.json", numbers_json(measured))
     page = layout.report / "README.md"
-    write_whole(page, report_text(measured, manifest, plots).encode())
+    write_whole(page, report_text(measured, manifest, plots, contaminated(layout)).encode())
     return page
 
 
@@ -59,9 +62,26 @@ def numbers_json(measured: Numbers) -> bytes:
     return (json.dumps(measured, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def report_text(measured: Numbers, manifest: Manifest, plots: Mapping[str, bytes]) -> str:
-    """`report/README.md`."""
-    return render("report.md.j2", manifest=manifest, recipe=manifest.recipe, **page_values(measured, plots, ""))
+def report_text(
+    measured: Numbers, manifest: Manifest, plots: Mapping[str, bytes], matched: list[dict[str, Any]] | None = None
+) -> str:
+    """`report/README.md`.
+
+    Args:
+        matched: from `contaminated`.
+    """
+    shared = page_values(measured, plots, "")
+    return render("report.md.j2", manifest=manifest, recipe=manifest.recipe, matched=matched or [], **shared)
+
+
+def contaminated(layout: RunLayout) -> list[dict[str, Any]]:
+    """The first removed prompts that overlap with evaluation sets, most similar first: text, matched_text, detail."""
+    if not layout.removed.exists():
+        return []
+    frame = pl.read_parquet(layout.removed).drop_nulls("matched_set")
+    best = frame.sort(["similarity", "prompt_id"], descending=[True, False]).head(SHOWN_PAIRS)
+    text = pl.col("prompt").list.last().struct.field("content").str.slice(0, SHOWN_CHARS)
+    return best.select(text.alias("text"), pl.col("matched_text").str.slice(0, SHOWN_CHARS), "detail").to_dicts()
 
 
 def page_values(measured: Numbers, plots: Mapping[str, bytes], folder: str) -> dict[str, Any]:

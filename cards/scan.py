@@ -1,33 +1,21 @@
 """Secrets and personal data in rows, looked for before they leave the machine.
 
-Secrets: Kingfisher (MongoDB), its bundled rules, offline. Personal data: DataFog's pattern engine (e-mail, phone,
-social security and card numbers, IP addresses), on texts that have digits or an @ at all. What is found is shown
-masked, with the rows it is in.
+What is looked for and by what: `schemas/private.py`. Personal data is looked for in texts that have digits or an @ at
+all. What is found is shown masked, with the rows it is in.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import polars as pl
 
-from specdistill.errors import MissingExtra, PublishError
+from specdistill.errors import PublishError
+from specdistill.schemas.private import MAYBE_PERSONAL, personal_in, secrets_in
 
 Sets = Mapping[str, Mapping[str, pl.DataFrame | pl.LazyFrame]]
 BATCH = 500
-PERSONAL = ("EMAIL", "PHONE", "SSN", "CREDIT_CARD", "IP_ADDRESS")
-MAYBE_PERSONAL = r"@|\d[\d\s().+-]{6,}\d|\d+\.\d+\.\d+"
-"""Personal data of these kinds has an @ or enough digits; other texts are not looked at."""
-NOBODY = re.compile(
-    r"(?i)@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|[\w-]+\.(?:example|test|invalid))$|^(?:127\.|0\.0\.0\.0|192\.0\.2\.)"
-    r"|555[\s().-]*01\d\d$"
-)
-"""Addresses and numbers that are reserved for examples."""
 SHOWN = 10
 
 
@@ -59,14 +47,6 @@ def scan(sets: Sets) -> list[Find]:
     Raises:
         MissingExtra: the scanners are not installed.
     """
-    os.environ["DATAFOG_NO_TELEMETRY"] = "1"
-    try:
-        from datafog import scan as scan_personal
-
-        secrets = secret_scanner()
-    except ImportError as exc:
-        raise MissingExtra("The scan for secrets and personal data", "scan") from exc
-
     seen: set[int] = set()
     found: list[Find] = []
     for config, split, part in batches(sets):
@@ -74,31 +54,11 @@ def scan(sets: Sets) -> list[Find]:
             if (key := hash(text)) in seen:
                 continue
             seen.add(key)
-            for hit in secrets.scan(text):
-                if hit.visible:
-                    found.append(Find("secret", hit.rule_name, config, split, row, column, masked(str(hit.secret))))
+            found += [Find("secret", rule, config, split, row, column, shown) for rule, shown in secrets_in(text)]
             if numbers:
-                for entity in scan_personal(text, entity_types=list(PERSONAL)).entities:
-                    if not NOBODY.search(entity.text) and not longer_number(text, entity):
-                        shown = masked(entity.text)
-                        found.append(Find("personal", entity.type, config, split, row, column, shown))
+                finds = personal_in(text)
+                found += [Find("personal", rule, config, split, row, column, shown) for rule, shown in finds]
     return found
-
-
-def longer_number(text: str, entity: Any) -> bool:
-    """Whether what looks like an IP address is four numbers of a longer row of them (a version, a section, noise)."""
-    if entity.type != "IP_ADDRESS":
-        return False
-    before, after = text[max(0, entity.start - 2) : entity.start], text[entity.end : entity.end + 2]
-    return bool(re.search(r"\d\.?$", before) or re.match(r"\.?\d", after))
-
-
-@lru_cache(maxsize=1)
-def secret_scanner() -> Any:
-    """Kingfisher with its bundled rules; compiling them takes a second or more."""
-    import kingfisher_sdk
-
-    return kingfisher_sdk.Scanner()
 
 
 def batches(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:
@@ -129,12 +89,6 @@ def texts(part: pl.DataFrame) -> Iterator[tuple[str, str, str, bool]]:
 
 FREE_TEXT = frozenset({"reasoning", "answer", "raw", "detail", "justification", "error", "source"})
 """String columns with words in them; the others are ids and closed sets."""
-
-
-def masked(text: str) -> str:
-    """Enough of a find to recognise it, not enough to use it."""
-    line = " ".join(text.split())
-    return f"{line[:3]}…{line[-2:]}" if len(line) > 8 else f"{line[:1]}…"
 
 
 def counts(found: list[Find]) -> dict[str, int]:

@@ -167,7 +167,7 @@ REWARD = Table(
 
 PROMPT_SET = Table(
     "prompts",
-    SCHEMA_VERSION,
+    "1.2.0",
     "All prompts, for sampling and reinforcement learning.",
     (
         Column("id", pl.String, "prompt_id."),
@@ -176,6 +176,8 @@ PROMPT_SET = Table(
         Column("outcome_hint", pl.String, "Expected outcome, where the source states one.", True, OUTCOMES),
         Column("twin_id", pl.String, "id of its twin (same surface, other intent).", nullable=True),
         Column("source", pl.String, "Where it comes from."),
+        Column("language", pl.String, "ISO 639-1 code of the user's text; null where it is not clear.", nullable=True),
+        Column("lineage", pl.String, "How a synthetic prompt came to be, as JSON; null for others.", nullable=True),
         _VERSION,
     ),
     key=("id",),

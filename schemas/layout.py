@@ -42,6 +42,26 @@ class RunLayout:
         return self.root / "prompts"
 
     @property
+    def removed(self) -> Path:
+        """`cleaning/removed.parquet`: prompts of the sources that are not in the set, each with its reason."""
+        return self.root / "cleaning" / "removed.parquet"
+
+    @property
+    def cleaning(self) -> Path:
+        """`cleaning/summary.json`: what became of the sources' rows, in numbers."""
+        return self.root / "cleaning" / "summary.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """`cleaning/evaluation.parquet`: prompts that are held out for evaluation."""
+        return self.root / "cleaning" / "evaluation.parquet"
+
+    @property
+    def unsure(self) -> Path:
+        """`audit/unlabelled_prompts.jsonl`: prompts without a sure category, for people to label; a prompt source."""
+        return self.audit / "unlabelled_prompts.jsonl"
+
+    @property
     def candidates(self) -> Path:
         """`candidates/`: parts of the candidates table."""
         return self.root / "candidates"

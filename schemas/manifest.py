@@ -120,4 +120,8 @@ class Manifest(Loose):
     """Versions of the packages that matter."""
     audit: AuditEntry | None = None
     """The human audit, where there was one."""
+    prompts: dict[str, Any] = Field(default_factory=dict)
+    """What became of the sources' rows: `cleaning/summary.json` of the run; empty where an older version built it."""
+    quota: list[dict[str, Any]] = Field(default_factory=list)
+    """One entry a quota: category, outcome, wanted, accepted, candidates, state, main_reason."""
     release: Release | None = None

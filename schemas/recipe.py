@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from specdistill.schemas.recipe_prompts import (
+    Clean,
+    EvalSet,
+    Evaluation,
+    OutcomeName,
+    Overlap,
+    PromptSource,
+    Share,
+    Strict,
+)
 from specdistill.schemas.vocabulary import CRITERIA
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Context(Strict):
@@ -27,38 +28,6 @@ class Context(Strict):
     """Most tokens of spec(category); a build that needs more is refused, with what to cut."""
     tokenizer: str | None = None
     """What the budget is counted with: tokenizer.json, model folder or hub id; default is the generator's model."""
-
-
-class PromptSource(Strict):
-    """One source of prompts: a local file (JSONL, CSV, Parquet), a hub dataset, or the spec's own seed prompts."""
-
-    path: Path | None = None
-    """A .jsonl, .csv or .parquet file, relative to the recipe."""
-    hub: str | None = None
-    """A hub dataset id, optionally `id@revision`."""
-    library: str | None = None
-    """`seeds`: the seed prompts shipped with the spec library."""
-    revision: str | None = None
-    config: str | None = None
-    split: str = "train"
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Ours to theirs: {prompt: question, category: topic}. Ours: prompt, category, outcome_hint, twin_id, id."""
-    category: str | None = None
-    """One category for every row, where the source has none."""
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first N rows."""
-    per_category: int | None = Field(default=None, ge=1)
-    """Only the first N rows of each category, outcomes in turn."""
-
-    @model_validator(mode="after")
-    def one_source(self) -> PromptSource:
-        """Exactly one of path, hub, library."""
-        named = [name for name in ("path", "hub", "library") if getattr(self, name)]
-        if len(named) != 1:
-            raise ValueError(f"name exactly one of path, hub, library (found: {', '.join(named) or 'none'})")
-        if self.library not in (None, "seeds"):
-            raise ValueError("library must be 'seeds'")
-        return self
 
 
 class Engine(Strict):
@@ -108,6 +77,19 @@ class Generator(Engine):
     """Most characters of a guided reasoning; keep it within max_tokens."""
     answer_chars: int = Field(default=6000, ge=1)
     """Most characters of a guided answer; one of exactly this length counts as truncated."""
+
+
+class Classifier(Engine):
+    """The model that gives unlabelled prompts their categories, with the spec's overview in view."""
+
+    reasoning: Literal["native", "prompted", "guided"] = "guided"
+    max_tokens: int = Field(default=400, ge=1)
+    k: int = Field(default=3, ge=1)
+    """Samples a prompt."""
+    confidence: Share = 0.6
+    """Least share of all k samples that name a category; below it a prompt goes to people, not into the set."""
+    check: int = Field(default=100, ge=0)
+    """So many prompts with a given category are classified too, to report how often it agrees."""
 
 
 class Contrast(Strict):
@@ -161,14 +143,33 @@ class Judge(Engine):
 
 
 class Quota(Strict):
-    """How many accepted rows are wanted, and how many at most."""
+    """How many accepted rows are wanted. With a quota, generation goes in rounds until it is met or cannot be."""
 
     per_category: int | None = Field(default=None, ge=1)
-    """Most accepted rows a category; none means no limit."""
+    """Accepted rows wanted in each category, and at most; none means no limit."""
+    per_outcome: dict[OutcomeName, int] = Field(default_factory=dict)
+    """Accepted rows wanted in each category for prompts of an expected outcome: {refuse: 60, comply: 60}."""
     max_samples_per_prompt: int = Field(default=8, ge=1)
     """Most accepted rows a prompt."""
+    budget: int | None = Field(default=None, ge=1)
+    """Most candidates a category; default is what prompts times generator.samples allow."""
     strict: bool = False
-    """Fail when a category has fewer than per_category."""
+    """Fail when a quota is not met."""
+
+    @model_validator(mode="after")
+    def outcomes_fit(self) -> Quota:
+        """The outcomes' quotas are positive and fit into the category's."""
+        if any(wanted < 1 for wanted in self.per_outcome.values()):
+            raise ValueError("per_outcome numbers must be 1 or more")
+        asked = sum(self.per_outcome.values())
+        if self.per_category is not None and asked > self.per_category:
+            raise ValueError(f"per_outcome asks for {asked} rows, more than per_category ({self.per_category})")
+        return self
+
+    @property
+    def asked(self) -> bool:
+        """Whether a number of accepted rows is wanted at all."""
+        return self.per_category is not None or bool(self.per_outcome)
 
 
 class Preference(Strict):
@@ -238,6 +239,11 @@ class Recipe(Strict):
     """A packaged library, a folder, or a Markdown file."""
     context: Context = Context()
     prompts: list[PromptSource] = Field(min_length=1)
+    clean: Clean = Clean()
+    decontaminate: list[EvalSet] = Field(default_factory=list)
+    overlap: Overlap = Overlap()
+    classifier: Classifier | None = None
+    evaluation: Evaluation | None = None
     generator: Generator
     judge: Judge
     contrast: Contrast | None = None

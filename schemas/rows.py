@@ -39,7 +39,7 @@ CLAUSES = Table(
 
 PROMPTS = Table(
     "prompts",
-    "1.0.0",
+    "1.1.0",
     "Conversations to be answered, labelled with a category.",
     (
         Column("prompt_id", pl.String, "Digest of the conversation: equal text has equal id."),
@@ -50,6 +50,11 @@ PROMPTS = Table(
         Column("source", pl.String, "File or hub dataset with revision, and row: `prompts.jsonl:12`."),
         Column("source_id", pl.String, "The row's own id in its source.", nullable=True),
         Column("group_id", pl.String, "Rows that must stay on one side of a split share it."),
+        Column("language", pl.String, "ISO 639-1 code of the user's text; null where it is not clear.", nullable=True),
+        Column("flags", pl.List(pl.String), "Kinds of secrets and personal data that it seems to hold.", nullable=True),
+        Column("lineage", pl.String, "How a synthetic prompt came to be, as JSON; null for others.", nullable=True),
+        Column("label_share", pl.Float64, "Share of classifier samples for its category; null if given.", True),
+        Column("source_score", pl.Float64, "The source's own score, for picking evaluation prompts.", nullable=True),
     ),
     key=("prompt_id",),
 )

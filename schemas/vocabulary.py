@@ -98,6 +98,26 @@ class RejectReason(StrEnum):
     """Good, but its prompt or category already has its share."""
 
 
+class RemovalReason(StrEnum):
+    """Why a prompt of a source is not in the set: the first that holds, in this order."""
+
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    LANGUAGE = "language"
+    PRIVATE = "private"
+    """Secrets or personal data, where the recipe says to remove them."""
+    DUPLICATE = "duplicate"
+    """Equal but for case, spaces and punctuation."""
+    NEAR_DUPLICATE = "near_duplicate"
+    SAME_MEANING = "same_meaning"
+    CONTAMINATED = "contaminated"
+    """Overlaps with a prompt of an evaluation set."""
+    UNLABELLED = "unlabelled"
+    """Without a category, and the classifier is not sure of one: a person is to say."""
+    BESIDE_EVALUATION = "beside_evaluation"
+    """A twin or near-duplicate of a prompt that is held out for evaluation."""
+
+
 CRITERIA = ("compliance", "helpfulness", "correctness", "reasoning_quality")
 """What the judge scores, each 0 to 1 in rows (1 to 5 in the judge's own answer)."""
 

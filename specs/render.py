@@ -129,6 +129,11 @@ def clause_text(clause: Clause, note: str = "") -> str:
     return f"#### {title}[{clause.anchor}]{extra}" + (f"\n{clause.text}" if clause.text else "")
 
 
+def overview(spec: Spec) -> str:
+    """The policy's overview and the summaries of all categories: what a classifier is shown."""
+    return "\n\n".join(text for _, text in _common_parts(spec)[:2])
+
+
 def _common_parts(spec: Spec) -> list[tuple[str, str]]:
     overview = f"# {spec.title}" + (f"\n\n{spec.overview}" if spec.overview else "")
     lines = [f"- {c.title} (`{c.id}`){': ' + c.summary if c.summary else ''}" for c in spec.categories]

@@ -21,12 +21,13 @@ from specdistill.cards.plan import Plan, Target, differences, is_same
 from specdistill.cards.publishing import WORK, alive, keep, publish_run, workplace
 from specdistill.cards.release import LONGEST_WAIT, agree, newer, pause
 from specdistill.cards.remote import HubState, Overtaken, Passing, RemoteFile, attempt, told
-from specdistill.cards.scan import Find, counts, masked, refuse_finds, scan
+from specdistill.cards.scan import Find, counts, refuse_finds, scan
 from specdistill.cards.tree import Ask
 from specdistill.errors import PublishError, UsageError
 from specdistill.schemas.configs import SFT
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest, Release
+from specdistill.schemas.private import masked
 
 
 def sft(*texts: str) -> dict[str, dict[str, pl.DataFrame]]:

@@ -65,13 +65,14 @@ class EnginePool:
 
     A backend is started by the first engine that is loaded and closed when every engine the pool gave out for
     it has been unloaded, so one engine process serves all stages, and a second model is not in memory before
-    the first has gone. Leaving the pool closes what is left.
+    the first has gone. Leaving the pool closes what is left; with `keep` nothing is closed before.
 
         with EnginePool() as pool:
             generator, judge = pool.engine(recipe.generator), pool.engine(recipe.judge)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
         self._backends: dict[tuple[Any, ...], SharedBackend] = {}
 
     def engine(self, config: recipe.Engine) -> Engine:
@@ -81,6 +82,8 @@ class EnginePool:
         if key not in self._backends:
             self._backends[key] = SharedBackend(engine.make_backend)
         engine.share(self._backends[key])
+        if self.keep:
+            self._backends[key].reserve(self)
         return engine
 
     def __enter__(self) -> EnginePool:

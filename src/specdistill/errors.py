@@ -87,6 +87,10 @@ class SelectionError(SpecdistillError, ValueError):
     """Rows that cannot be turned into the datasets asked for."""
 
 
+class QuotaShort(SelectionError):
+    """Fewer accepted rows than a strict quota asks for. The run is whole; only the number is not met."""
+
+
 class SchemaError(SpecdistillError, ValueError):
     """A frame or file that does not have the columns, types or values its schema promises."""
 

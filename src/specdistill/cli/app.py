@@ -16,6 +16,7 @@ from specdistill.cli import (
     evaluate,
     experiment,
     hub,
+    prompts,
     publish,
     report,
     runs,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.add_typer(spec.app, name="spec")
+app.add_typer(prompts.app, name="prompts")
 app.command()(build.build)
 app.command()(runs.status)
 app.command()(runs.select)

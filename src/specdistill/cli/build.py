@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from specdistill.cli.output import JsonFlag, err, out, print_json, safe
+from specdistill.errors import QuotaShort
 
 TrustOption = typer.Option(
     False, "--trust-remote-code", help="Let the recipe's engine options run code that comes with a model."
@@ -18,14 +19,15 @@ def build(
     recipe: Path = typer.Argument(..., help="The recipe, a YAML file."),
     run: Path | None = typer.Option(None, "--out", metavar="RUN", help="The run folder; default runs/NAME."),
     preview: int = typer.Option(0, "--preview", metavar="N", help="Show N whole exchanges and write nothing."),
+    strict: bool = typer.Option(False, "--strict", help="Fail when a quota is not met (quota.strict of the recipe)."),
     overrides: list[str] | None = SetOption,
     trust_remote_code: bool = TrustOption,
     as_json: bool = JsonFlag,
 ) -> None:
-    """Generate, judge and select. Run it again after any stop: finished work is never repeated."""
+    """Clean, generate, judge and select. Run it again after any stop: finished work is never repeated."""
     from specdistill.schemas.recipe_file import load_recipe
 
-    parsed = load_recipe(recipe, overrides or ())
+    parsed = load_recipe(recipe, [*(overrides or ()), *(["quota.strict=true"] if strict else [])])
     if preview:
         show_preview(parsed, recipe.resolve().parent, preview, as_json, trust_remote_code)
         return
@@ -54,15 +56,33 @@ def run_build(  # type: ignore[no-untyped-def]
             raise typer.Exit(130) from None
     report = write_report(result.layout)
     if as_json:
-        print_json({"run": str(folder), "counts": result.counts, "failed_calls": result.failed_calls})
+        counted = {"counts": result.counts, "failed_calls": result.failed_calls, "shortfalls": result.shortfalls}
+        print_json({"run": str(folder)} | counted)
+        refuse_shortfall(recipe, result.shortfalls)
         return
     show_counts(result.counts)
+    for line in result.shortfalls:
+        err().print(f"[yellow]short of the quota[/] {safe(line)}", soft_wrap=True)
     if result.failed_calls:
         err().print(
             f"[yellow]{result.failed_calls} calls failed[/] and are kept as rows with their reason; "
             "the same command tries them again."
         )
     out().print(f"run     {safe(str(folder))}\nreport  {safe(str(report))}", soft_wrap=True)
+    refuse_shortfall(recipe, result.shortfalls)
+
+
+def refuse_shortfall(recipe, shortfalls: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """Fail where the recipe's quota is strict and not met.
+
+    Raises:
+        QuotaShort: naming every quota that lacks rows.
+    """
+    if recipe.quota.strict and shortfalls:
+        raise QuotaShort(
+            "These quotas are not met: " + "; ".join(shortfalls) + ".",
+            "The run is whole. Add prompts, samples or budget and build again, lower the quota, or drop --strict.",
+        )
 
 
 def show_counts(counts: dict[str, dict[str, int]]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from specdistill.cli.output import err
@@ -32,6 +32,7 @@ class Progress:
         self.done = {"candidates": 0, "judgments": 0}
         self.total = {"candidates": 0, "judgments": 0}
         self.tokens = self.judged = self.passing = 0
+        self.steps: dict[str, TaskID] = {}
         columns = [
             SpinnerColumn(),
             TextColumn("{task.description:<11}"),
@@ -56,7 +57,17 @@ class Progress:
         """The build's observer."""
         from specdistill.builders.build import Observer
 
-        return Observer(note=self.note, planned=self.planned, rows=self.rows)
+        return Observer(note=self.note, planned=self.planned, rows=self.rows, step=self.step)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """A step over the prompts went on; `total` is 0 where it is not known. A step's bar goes when it is done."""
+        if name not in self.steps:
+            self.steps[name] = self.bars.add_task(name, total=total or None, visible=True, extra="")
+        finished = bool(total) and done >= total
+        self.bars.update(self.steps[name], completed=done, total=total or None, visible=not finished)
+        if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
+            self.said = time.monotonic()
+            self.console.print(f"{name} {done:,}" + (f" of {total:,}" if total else ""), markup=False)
 
     def note(self, text: str) -> None:
         """A sentence for the user."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from specdistill.cli.build import SetOption, show_counts
-from specdistill.cli.output import JsonFlag, out, print_json, safe
+from specdistill.cli.build import SetOption, refuse_shortfall, show_counts
+from specdistill.cli.output import JsonFlag, err, out, print_json, safe
 
 RunArgument = typer.Argument(..., metavar="RUN", help="A run folder made by build.")
 
@@ -77,16 +77,21 @@ def select(
 
     quiet_distilabel()
     from specdistill.builders.reselect import reselect
+    from specdistill.builders.run import open_run
     from specdistill.cards.report import write_report
 
     result = reselect(run, overrides or (), labels=labels, precision=precision)
     report = write_report(result.layout)
     if as_json:
-        print_json({"run": str(run), "counts": result.counts, "calibration": result.calibration})
-        return
-    show_counts(result.counts)
-    show_calibration(result.calibration)
-    out().print(f"report  {safe(str(report))}", soft_wrap=True)
+        counted = {"counts": result.counts, "calibration": result.calibration, "shortfalls": result.shortfalls}
+        print_json({"run": str(run)} | counted)
+    else:
+        show_counts(result.counts)
+        show_calibration(result.calibration)
+        for line in result.shortfalls:
+            err().print(f"[yellow]short of the quota[/] {safe(line)}", soft_wrap=True)
+        out().print(f"report  {safe(str(report))}", soft_wrap=True)
+    refuse_shortfall(open_run(run)[1], result.shortfalls)
 
 
 def show_calibration(found: dict[str, Any]) -> None:

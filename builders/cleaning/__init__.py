@@ -1,0 +1,1 @@
+"""Clean, decontaminated prompts: what leaves the pool, and why."""

@@ -1,0 +1,1 @@
+"""New prompts from the policy's own clauses and worked examples."""
