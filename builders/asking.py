@@ -11,7 +11,7 @@ from typing import Any
 
 from specdistill.builders.quoting import policy, quote, transcript
 
-TEMPLATE_VERSION = "1"
+TEMPLATE_VERSION = "2"
 """Part of every candidate's key: change it when any text below changes."""
 
 SPEC_INTRODUCTION = "You answer users under the policy above. The user does not see it."

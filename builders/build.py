@@ -11,13 +11,15 @@ import polars as pl
 
 from specdistill.builders.audit.stage import people_of
 from specdistill.builders.calibration import calibrate, population_of, stored_labels
+from specdistill.builders.compare_stage import compare_pairs, stored_comparisons
+from specdistill.builders.comparing import order_numbers
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
 from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
 from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
-from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline
+from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline, judge_step
 from specdistill.builders.plan import Plan, passing_ids, plan
 from specdistill.builders.pool import Labeller, make_prompts
 from specdistill.builders.quotas import as_dicts, quota_states, shortfalls
@@ -110,6 +112,9 @@ def build(
         try:
             contexts = prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))
             generate_and_judge(recipe, layout, contexts, ledger, observer)
+            if recipe.preference.pairwise:
+                asked = compare_pairs(recipe, layout, contexts, ledger)
+                observer.note(f"{asked} pairs compared in both orders.")
             ended = "done"
         except Stopped:
             ended = "stopped"
@@ -192,7 +197,7 @@ def generate_and_judge(
         while True:
             rows = read_rows(layout, recipe)
             todo = rounds.next(rows, contexts) if rounds else plan(recipe, rows, contexts, passing_ids(rows, recipe))
-            if not todo.generate and not any(todo.judge.values()):
+            if not todo.generate and not any(todo.judge.values()) and not any(todo.rewrite.values()):
                 if rounds is None or not rounds.number:
                     observer.note("Nothing to generate or judge: every row is there.")
                 return
@@ -236,13 +241,14 @@ def walk_stage(
 ) -> None:
     """Walk the pipeline over what is wanted; parts are written even when it ends early."""
     generator = pool.engine(recipe.generator)
-    judge = pool.engine(recipe.judge) if judging else None
-    pipeline = build_pipeline(recipe, layout, generator, judge, lambda: todo.generate)
+    judges = [pool.engine(one) for one in recipe.judge.judges] if judging else []
+    pipeline = build_pipeline(recipe, layout, generator, judges, lambda: todo.generate)
     # Rows that come back from the ledger because a part was lost must not double what other parts still hold.
     candidates = PartWriter(layout.candidates, CANDIDATES, finished_ids(layout.candidates, CANDIDATES))
     judgments = PartWriter(layout.judgments, JUDGMENTS, finished_ids(layout.judgments, JUDGMENTS))
     tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
-    tables |= dict.fromkeys(JUDGE_OF.values(), (judgments, "judgments"))
+    for number in range(len(judges)):
+        tables |= dict.fromkeys((judge_step(arm, number) for arm in JUDGE_OF), (judgments, "judgments"))
 
     def seen(name: str, new: list[Row]) -> None:
         if name in tables:
@@ -251,6 +257,7 @@ def walk_stage(
     hooks = Hooks({name: writer.add for name, (writer, _) in tables.items()}, seen)
     # Stored candidates enter at the screen, which lets all of them through again: they passed it to be planned.
     inject: dict[str, Iterable[Row]] = {SCREEN_OF[arm]: stored for arm, stored in todo.judge.items()} if judging else {}
+    inject |= {GENERATE_OF[arm]: parents for arm, parents in todo.rewrite.items()}
     try:
         run_to_end(walk(pipeline, ledger, hooks, inject))
     finally:
@@ -264,11 +271,11 @@ def finished_ids(folder: Path, table: Table) -> set[str]:
 
 
 def two_offline_models(recipe: Recipe) -> bool:
-    """Whether generator and judge are different models that both live on this machine."""
-    generator, judge = recipe.generator, recipe.judge
-    if "openai" in (generator.engine, judge.engine):
+    """Whether generator and a judge are different models that both live on this machine."""
+    generator, local = recipe.generator, [one for one in recipe.judge.judges if one.engine != "openai"]
+    if generator.engine == "openai":
         return False
-    return identity(generator) != identity(judge)
+    return any(identity(generator) != identity(judge) for judge in local)
 
 
 def identity(config: EngineConfig) -> tuple[Any, ...]:
@@ -287,7 +294,8 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     rows = read_rows(layout, recipe)
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
+    comparisons = stored_comparisons(layout, recipe)
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people, comparisons)
     states = quota_states(sets, rows.prompts, recipe)
     if layout.evaluation.exists():
         held = finish("prompts", pl.read_parquet(layout.evaluation).with_columns(pl.col("prompt_id").alias("id")))
@@ -295,6 +303,6 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     counts = write_sets(layout, sets)
     labels = stored_labels(layout)
     calibration = calibrate(population_of(sets, recipe.judge.weights), labels, recipe.judge.threshold)
-    write_manifest(layout, recipe, counts, calibration, as_dicts(states))
+    write_manifest(layout, recipe, counts, calibration, as_dicts(states), order_numbers(comparisons))
     failed = sum(frame.filter(pl.col("error").is_not_null()).height for frame in (rows.candidates, rows.judgments))
     return Result(layout, counts, failed, calibration, shortfalls(states))

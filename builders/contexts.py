@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from specdistill.schemas.digest import digest
+from specdistill.specs.clauses import clause_frame
 from specdistill.specs.loader import load_spec
 from specdistill.specs.model import Spec
 from specdistill.specs.render import Rendered, render
@@ -74,6 +75,11 @@ class SpecContexts:
         ids = self.rendered(label).categories
         digests = [self.spec.category(name).digest for name in ids]
         return digests[0] if len(digests) == 1 else digest(*digests)
+
+    @property
+    def anchors(self) -> frozenset[str]:
+        """Every clause anchor of the spec."""
+        return frozenset(clause_frame(self.spec)["anchor"].to_list())
 
     def example_anchor(self, label: str) -> str:
         """An anchor of the category, to show the citation form."""

@@ -14,7 +14,7 @@ import polars as pl
 from specdistill import __version__
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.ledger import session_seconds, stage_totals
-from specdistill.builders.tasks import generator_digest, judge_digest, sampling_of
+from specdistill.builders.tasks import generator_digest, judge_digest, rewrite_digest, sampling_of
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
@@ -41,11 +41,13 @@ def write_manifest(
     counts: dict[str, dict[str, int]],
     calibration: dict[str, Any] | None = None,
     quota: list[dict[str, Any]] | None = None,
+    order: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write `manifest.json` of a run whose derived sets are on disk.
 
     Args:
         calibration: what human labels say about the judge.
+        order: how much the order of two answers decides a pairwise verdict.
 
     Raises:
         DiskError: it cannot be written.
@@ -65,6 +67,7 @@ def write_manifest(
             for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
         },
         calibration=calibration or {},
+        order=order or {},
         packages=installed(),
         audit=audit_entry(layout),
         prompts=json.loads(layout.cleaning.read_bytes()) if layout.cleaning.exists() else {},
@@ -105,19 +108,32 @@ def model_entries(recipe: Recipe) -> list[ModelEntry]:
         digest=generator_digest(recipe.generator),
         sampling=sampling_of(recipe.generator) | {"samples": recipe.generator.samples},
     )
-    judge = ModelEntry(
-        role="judge",
-        model=recipe.judge.model,
-        engine=recipe.judge.engine,
-        digest=judge_digest(recipe.judge),
-        sampling=sampling_of(recipe.judge) | {"k": recipe.judge.k, "aggregate": recipe.judge.aggregate},
-    )
-    if recipe.contrast is None:
-        return [generator, judge]
-    contrast = generator.model_copy(
+    judges = [
+        ModelEntry(
+            role="judge",
+            model=judge.model,
+            engine=judge.engine,
+            digest=judge_digest(judge),
+            sampling=sampling_of(judge) | {"k": judge.k, "aggregate": judge.aggregate},
+        )
+        for judge in recipe.judge.judges
+    ]
+    contrast = recipe.contrast and generator.model_copy(
         update={"role": "contrast", "sampling": generator.sampling | {"samples": recipe.contrast.samples}}
     )
-    return [generator, contrast, judge]
+    rewriting = {"repair": recipe.repair, "constitution": recipe.constitution}
+    rewriters = [
+        generator.model_copy(
+            update={
+                "role": role,
+                "digest": rewrite_digest(recipe.generator),
+                "sampling": sampling_of(recipe.generator) | {"samples": asked.samples},
+            }
+        )
+        for role, asked in rewriting.items()
+        if asked and (role == "repair" or recipe.contrast)
+    ]
+    return [generator, *([contrast] if contrast else []), *rewriters, *judges]
 
 
 def stage_entries(layout: RunLayout) -> dict[str, StageEntry]:

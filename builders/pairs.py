@@ -6,80 +6,153 @@ from collections.abc import Collection
 
 import polars as pl
 
+from specdistill.builders.comparing import pair_votes
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Preference
 from specdistill.schemas.rows import REASONED_MESSAGES
+from specdistill.schemas.vocabulary import Arm
+
+TARGETS = [Arm.SPEC.value, Arm.REPAIR.value]
+"""Arms whose accepted candidates may be chosen against any other; revisions only against what they revise."""
 
 
-def preference_pairs(judged: pl.DataFrame, preference: Preference, refused: Collection[str] = ()) -> pl.DataFrame:
+def preference_pairs(
+    judged: pl.DataFrame,
+    preference: Preference,
+    comparisons: pl.DataFrame | None = None,
+    refused: Collection[str] = (),
+) -> pl.DataFrame:
     """Pairs of candidates of one prompt.
 
-    Chosen: accepted by screens and threshold, from the spec arm. Rejected: any judged candidate of either arm. The
-    margin must exceed both the recipe's least margin and the noise; the widest margins come first, and a completion
-    is used once a prompt on each side.
+    Chosen: accepted by screens and threshold. Rejected: any judged candidate of any arm; a constitutional revision is
+    paired with the answer it revises only. Both sides have a verdict of the same judges. The margin must exceed both
+    the recipe's least margin and the noise; the widest margins come first, a completion is used once a prompt on each
+    side, and lengths are kept within the recipe's limits.
 
     Args:
-        judged: candidates with prompt_id, prompt, category, score, score_std, judge_samples, passes, reason, arm,
-            answer, reasoning.
+        judged: candidates with prompt_id, prompt, category, score, score_std, judge_samples, judges, passes, reason,
+            arm, parent_id, answer, reasoning.
+        comparisons: pairwise judgments; with `preference.pairwise` only pairs that both orders confirm stay. None
+            gives the pairs that are to be compared.
         refused: ids of pairs whose order people did not confirm; the next pair of the prompt takes their place.
 
     Returns:
         The columns of the preference config, but for schema_version.
     """
-    side = judged.with_columns(
-        pl.concat_list(
-            pl.struct(
-                pl.lit("assistant").alias("role"),
-                pl.col("answer").alias("content"),
-                pl.col("reasoning").alias("reasoning_content"),
-            )
-        )
-        .cast(REASONED_MESSAGES)
-        .alias("message"),
-        squared_error(judged).alias("squared_error"),
+    pairs = couples(judged).filter(
+        (pl.col("margin") > 0)
+        & (pl.col("margin") >= preference.min_margin)
+        & (pl.col("margin") > preference.noise_factor * pl.col("noise"))
+        & (pl.col("chosen_answer") != pl.col("rejected_answer"))
+        & (pl.col("chosen_judges") == pl.col("rejected_judges"))
     )
-    chosen = side.filter(pl.col("passes") & (pl.col("arm") == "spec")).select(
-        "prompt_id",
-        "prompt",
-        "category",
-        pl.col("candidate_id").alias("chosen_id"),
-        pl.col("message").alias("chosen"),
-        pl.col("score").alias("score_chosen"),
-        pl.col("squared_error").alias("chosen_error"),
-        pl.col("answer").alias("chosen_answer"),
-        "spec_digest",
-        "category_digest",
-        "clause_digests",
+    if preference.max_length_ratio is not None:
+        most = preference.max_length_ratio
+        pairs = pairs.filter(pl.col("length_ratio").is_between(1 / most, most))
+    pairs = pairs.sort(["prompt_id", "margin", "chosen_id", "rejected_id"], descending=[False, True, False, False])
+    if refused:
+        pairs = with_id(pairs).filter(~pl.col("id").is_in(list(refused)))
+    pairs = pairs.unique(["chosen_id"], keep="first", maintain_order=True).unique(
+        ["rejected_id", "revised"], keep="first", maintain_order=True
+    )
+    pairs = pairs.filter(pl.int_range(pl.len()).over("prompt_id", "revised") < preference.pairs_per_prompt)
+    if preference.pairwise is not None and comparisons is not None:
+        pairs = confirmed(pairs, comparisons)
+    if preference.max_chosen_longer is not None:
+        pairs = balanced(pairs, preference.max_chosen_longer)
+    return with_id(pairs)
+
+
+def couples(judged: pl.DataFrame) -> pl.DataFrame:
+    """Every chosen with every rejected candidate that may stand against it, with margin, noise and lengths."""
+    side = judged.with_columns(
+        # A revision's reasoning is a critique of the other side: constitutional pairs compare answers only.
+        message("reasoning").alias("message"),
+        message(None).alias("bare"),
+        squared_error(judged).alias("squared_error"),
     )
     rejected = side.select(
         "prompt_id",
         pl.col("candidate_id").alias("rejected_id"),
         pl.col("message").alias("rejected"),
+        pl.col("bare").alias("rejected_bare"),
         pl.col("score").alias("score_rejected"),
         pl.col("squared_error").alias("rejected_error"),
         pl.col("answer").alias("rejected_answer"),
         pl.col("arm").alias("rejected_arm"),
+        pl.col("judges").alias("rejected_judges"),
     )
-    pairs = (
-        chosen.join(rejected, on="prompt_id", how="inner")
-        .with_columns(
-            (pl.col("score_chosen") - pl.col("score_rejected")).alias("margin"),
-            (pl.col("chosen_error") + pl.col("rejected_error")).sqrt().alias("noise"),
+    chosen = side.filter("passes").select(
+        "prompt_id",
+        "prompt",
+        "category",
+        pl.col("candidate_id").alias("chosen_id"),
+        pl.col("message").alias("chosen"),
+        pl.col("bare").alias("chosen_bare"),
+        pl.col("score").alias("score_chosen"),
+        pl.col("squared_error").alias("chosen_error"),
+        pl.col("answer").alias("chosen_answer"),
+        pl.col("arm").alias("chosen_arm"),
+        pl.col("judges").alias("chosen_judges"),
+        "parent_id",
+        "spec_digest",
+        "category_digest",
+        "clause_digests",
+    )
+    targets = chosen.filter(pl.col("chosen_arm").is_in(TARGETS))
+    revisions = chosen.filter(pl.col("chosen_arm") == Arm.CONSTITUTION).with_columns(
+        pl.col("parent_id").alias("rejected_id")
+    )
+    plain = targets.join(rejected.filter(pl.col("rejected_arm") != Arm.CONSTITUTION), on="prompt_id", how="inner")
+    revised = revisions.join(rejected, on=["prompt_id", "rejected_id"], how="inner").with_columns(
+        pl.col("chosen_bare").alias("chosen"), pl.col("rejected_bare").alias("rejected")
+    )
+    return pl.concat(
+        [plain.with_columns(pl.lit(False).alias("revised")), revised.with_columns(pl.lit(True).alias("revised"))],
+        how="diagonal",
+    ).with_columns(
+        (pl.col("score_chosen") - pl.col("score_rejected")).alias("margin"),
+        (pl.col("chosen_error") + pl.col("rejected_error")).sqrt().alias("noise"),
+        (pl.col("chosen_answer").str.len_chars() / pl.col("rejected_answer").str.len_chars()).alias("length_ratio"),
+        pl.lit(None, pl.Float64).alias("pairwise"),
+    )
+
+
+def message(reasoning: str | None) -> pl.Expr:
+    """One assistant message of a candidate, with its reasoning or without."""
+    thought = pl.lit(None, pl.String) if reasoning is None else pl.col(reasoning)
+    return pl.concat_list(
+        pl.struct(
+            pl.lit("assistant").alias("role"), pl.col("answer").alias("content"), thought.alias("reasoning_content")
         )
-        .filter(
-            (pl.col("margin") > 0)
-            & (pl.col("margin") >= preference.min_margin)
-            & (pl.col("margin") > pl.col("noise"))
-            & (pl.col("chosen_answer") != pl.col("rejected_answer"))
-        )
-        .sort(["prompt_id", "margin", "chosen_id", "rejected_id"], descending=[False, True, False, False])
+    ).cast(REASONED_MESSAGES)
+
+
+def confirmed(pairs: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
+    """The pairs whose chosen side is preferred whichever answer stands first."""
+    known = pair_votes(comparisons).filter("stable")
+    low, high = pl.min_horizontal("chosen_id", "rejected_id"), pl.max_horizontal("chosen_id", "rejected_id")
+    chosen_share = pl.when(pl.col("chosen_id") == pl.col("low")).then("prefer_low").otherwise(1 - pl.col("prefer_low"))
+    return (
+        pairs.with_columns(low.alias("low"), high.alias("high"))
+        .join(known, on=["low", "high"], how="inner", maintain_order="left")
+        .with_columns(chosen_share.alias("pairwise"))
+        .filter(pl.col("pairwise") > 0.5)
+        .drop("low", "high", "prefer_low", "stable")
     )
-    if refused:
-        pairs = with_id(pairs).filter(~pl.col("id").is_in(list(refused)))
-    pairs = pairs.unique(["chosen_id"], keep="first", maintain_order=True).unique(
-        ["rejected_id"], keep="first", maintain_order=True
-    )
-    return with_id(pairs.filter(pl.int_range(pl.len()).over("prompt_id") < preference.pairs_per_prompt))
+
+
+def balanced(pairs: pl.DataFrame, most: float) -> pl.DataFrame:
+    """The pairs with at most this share of longer chosen answers: length must not be what a preference teaches.
+
+    Of the pairs whose chosen answer is the longer one those with the narrowest margins go.
+    """
+    longer = pl.col("length_ratio") > 1
+    others = pairs.filter(~longer).height
+    allowed = pairs.height if most >= 1 else int(most * others / (1 - most) + 1e-9)
+    rank = pl.struct(-pl.col("margin"), "chosen_id").rank("ordinal")
+    kept = pairs.filter(longer).filter(rank <= allowed)
+    return pairs.join(pl.concat([pairs.filter(~longer), kept]), on=["chosen_id", "rejected_id"], how="semi")
 
 
 def with_id(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ The pipelines validate, print and run under stock distilabel too; a build runs t
 
 # No `from __future__ import annotations` here: distilabel reads the type hints of `process` at run time.
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,41 @@ from distilabel.typing import GeneratorStepOutput, StepOutput
 from pydantic import PrivateAttr
 
 from specdistill.builders.engines.base import Engine
-from specdistill.builders.screens import SpecFacts, screen
-from specdistill.builders.tasks import GenerateWithSpec, JudgeWithSpec, generator_digest, judge_digest
+from specdistill.builders.rewrite_tasks import RepairLeak, ReviseBySpec, Rewrite
+from specdistill.builders.screens import SpecFacts, repairable, screen
+from specdistill.builders.tasks import (
+    GenerateWithSpec,
+    JudgeWithSpec,
+    generator_digest,
+    judge_digest,
+    rewrite_digest,
+)
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe, Screens
 from specdistill.schemas.vocabulary import Arm
 
 GENERATE, CONTRAST, JUDGE = "generate", "contrast", "judge"
-JUDGE_OF = {Arm.SPEC: "judge", Arm.CONTRAST: "judge_contrast"}
-SCREEN_OF = {Arm.SPEC: "screen", Arm.CONTRAST: "screen_contrast"}
-GENERATE_OF = {Arm.SPEC: GENERATE, Arm.CONTRAST: CONTRAST}
+LEAKS = "leaks"
+JUDGE_OF = {
+    Arm.SPEC: "judge",
+    Arm.CONTRAST: "judge_contrast",
+    Arm.REPAIR: "judge_repair",
+    Arm.CONSTITUTION: "judge_constitution",
+}
+SCREEN_OF = {
+    Arm.SPEC: "screen",
+    Arm.CONTRAST: "screen_contrast",
+    Arm.REPAIR: "screen_repair",
+    Arm.CONSTITUTION: "screen_constitution",
+}
+GENERATE_OF = {Arm.SPEC: GENERATE, Arm.CONTRAST: CONTRAST, Arm.REPAIR: "repair", Arm.CONSTITUTION: "revise"}
+PARENT_OF = {Arm.REPAIR: Arm.SPEC, Arm.CONSTITUTION: Arm.CONTRAST}
+"""Arms whose candidates are made from candidates of another arm."""
+
+
+def judge_step(arm: Arm, number: int) -> str:
+    """Name of the step of the `number`-th judge, counted from 0, for an arm."""
+    return JUDGE_OF[arm] + (f"_{number + 1}" if number else "")
 
 
 class ReadRows(GeneratorStep):
@@ -94,11 +119,41 @@ class ScreenCandidates(Step):
         yield [row for row in inputs if screen(row, self._facts, limits) is None]
 
 
+class PickLeaks(Step):
+    """Lets through answers whose only fault is that a phrase of theirs leaks: those that a rewrite can mend.
+
+    Attributes:
+        clauses, limits: as for the screen.
+    """
+
+    clauses: str
+    limits: dict[str, Any]
+
+    _facts: SpecFacts | None = PrivateAttr(None)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Columns needed."""
+        return ["prompt", "arm", "parse", "reasoning", "answer", "error"]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Nothing new."""
+        return []
+
+    def process(self, inputs: StepInput) -> StepOutput:  # type: ignore[override]
+        """distilabel's hook: the rows that can be mended."""
+        limits = Screens.model_validate(self.limits)
+        if self._facts is None:
+            self._facts = SpecFacts.of(pl.read_parquet(self.clauses), limits.copied_words)
+        yield [row for row in inputs if repairable(row, self._facts, limits)]
+
+
 def build_pipeline(
     recipe: Recipe,
     layout: RunLayout,
     generator: Engine | None,
-    judge: Engine | None,
+    judges: Engine | Sequence[Engine] | None = None,
     prompts: Callable[[], Iterable[dict[str, Any]]] | None = None,
     name: str | None = None,
 ) -> Pipeline:
@@ -106,32 +161,45 @@ def build_pipeline(
 
     Args:
         generator: None leaves generation out: only stored candidates are judged.
-        judge: None leaves judging out.
+        judges: engines of `recipe.judge.judges`, in their order; None leaves judging out.
         prompts: the rows still wanted; default is every prompt of the run.
     """
     arms = [Arm.SPEC, *([Arm.CONTRAST] if recipe.contrast else [])]
+    engines = [judges] if isinstance(judges, Engine) else list(judges or ())
     with Pipeline(name=name or f"specdistill-{recipe.name}", description=f"Build of {recipe.name}") as pipeline:
         root = ReadRows(
             name="prompts",
             folder=str(layout.prompts if generator else layout.candidates),
-            columns=["prompt_id", "prompt", "category"] if generator else STORED_COLUMNS,
+            columns=PROMPT_COLUMNS if generator else STORED_COLUMNS,
         )
         if prompts is not None:
             root.give(prompts)
+        limits = {"clauses": str(layout.clauses), "limits": recipe.screens.model_dump()}
+        screens: dict[Arm, Any] = {}
         for arm in arms:
-            screen_step = ScreenCandidates(
-                name=SCREEN_OF[arm], clauses=str(layout.clauses), limits=recipe.screens.model_dump()
-            )
-            if generator is not None:
-                root >> generate_task(recipe, layout, generator, arm) >> screen_step
-            else:
-                root >> screen_step
-            if judge is not None:
-                screen_step >> judge_task(recipe, layout, judge, JUDGE_OF[arm])
+            screens[arm] = ScreenCandidates(name=SCREEN_OF[arm], **limits)
+            if generator is None:
+                root >> screens[arm]
+                continue
+            made = generate_task(recipe, layout, generator, arm)
+            root >> made >> screens[arm]
+            if arm == Arm.SPEC and recipe.repair:
+                screens[Arm.REPAIR] = ScreenCandidates(name=SCREEN_OF[Arm.REPAIR], **limits)
+                repair = rewrite_task(recipe, layout, generator, Arm.REPAIR, recipe.repair.samples)
+                made >> PickLeaks(name=LEAKS, **limits) >> repair >> screens[Arm.REPAIR]
+            if arm == Arm.CONTRAST and recipe.constitution:
+                screens[Arm.CONSTITUTION] = ScreenCandidates(name=SCREEN_OF[Arm.CONSTITUTION], **limits)
+                revise = rewrite_task(recipe, layout, generator, Arm.CONSTITUTION, recipe.constitution.samples)
+                screens[arm] >> revise >> screens[Arm.CONSTITUTION]
+        for arm, screen_step in screens.items():
+            for number, engine in enumerate(engines):
+                screen_step >> judge_task(recipe, layout, engine, judge_step(arm, number), number)
     return pipeline
 
 
+PROMPT_COLUMNS = ["prompt_id", "prompt", "category", "outcome_hint"]
 STORED_COLUMNS = [
+    "outcome_hint",
     "candidate_id",
     "prompt_id",
     "prompt",
@@ -164,16 +232,36 @@ def generate_task(recipe: Recipe, layout: RunLayout, engine: Engine, arm: Arm) -
     )
 
 
-def judge_task(recipe: Recipe, layout: RunLayout, engine: Engine, name: str) -> JudgeWithSpec:
-    """The judging task of one branch."""
+def rewrite_task(recipe: Recipe, layout: RunLayout, engine: Engine, arm: Arm, samples: int) -> Rewrite:
+    """The task that makes candidates from candidates."""
+    config = recipe.generator
+    task = RepairLeak if arm == Arm.REPAIR else ReviseBySpec
+    return task(
+        name=GENERATE_OF[arm],
+        llm=engine,
+        spec=str(layout.spec),
+        examples=recipe.context.examples,
+        reasoning=config.reasoning,
+        generator_digest=rewrite_digest(config),
+        reasoning_chars=config.reasoning_chars,
+        answer_chars=config.answer_chars,
+        num_generations=samples,
+        input_batch_size=config.concurrency,
+    )
+
+
+def judge_task(recipe: Recipe, layout: RunLayout, engine: Engine, name: str, number: int = 0) -> JudgeWithSpec:
+    """The judging task of one branch, for the `number`-th judge."""
+    judge = recipe.judge.judges[number]
     return JudgeWithSpec(
         name=name,
         llm=engine,
         spec=str(layout.spec),
         examples=recipe.context.examples,
-        judge_digest=judge_digest(recipe.judge),
-        justification_chars=recipe.judge.justification_chars,
-        guided=recipe.judge.reasoning == "guided",
-        num_generations=recipe.judge.k,
-        input_batch_size=recipe.judge.concurrency,
+        judge_digest=judge_digest(judge),
+        justification_chars=judge.justification_chars,
+        guided=judge.reasoning == "guided",
+        hint=judge.hint,
+        num_generations=judge.k,
+        input_batch_size=judge.concurrency,
     )

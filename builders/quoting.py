@@ -27,5 +27,5 @@ def policy(text: str) -> str:
 
 
 def transcript(messages: Sequence[dict[str, Any]]) -> str:
-    """A conversation as plain text, one labelled turn after the other."""
-    return "\n\n".join(f"{message['role'].upper()}: {message['content']}" for message in messages)
+    """A conversation, each turn quoted with its role, so that no turn can speak for another."""
+    return "\n\n".join(quote(str(message["role"]), str(message["content"])) for message in messages)

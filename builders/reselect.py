@@ -77,8 +77,12 @@ def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:
         "generator": generator_digest(before.generator) == generator_digest(after.generator),
         "generator.samples": after.generator.samples <= before.generator.samples,
         "contrast": after.contrast is None or after.contrast == before.contrast,
-        "judge": judge_digest(before.judge) == judge_digest(after.judge),
-        "judge.k": after.judge.k <= before.judge.k,
+        "judge": not judged(after).keys() - judged(before).keys(),
+        "judge.k": all(k <= judged(before).get(key, k) for key, k in judged(after).items()),
+        "repair": after.repair is None or after.repair == before.repair,
+        "constitution": after.constitution is None or after.constitution == before.constitution,
+        "preference.pairwise": after.preference.pairwise is None
+        or after.preference.pairwise == before.preference.pairwise,
     }
     changed = [key for key, is_same in same.items() if not is_same]
     if changed:
@@ -87,3 +91,8 @@ def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:
             "Change the recipe and run `specdistill build` with the same --out: what is there is kept.",
             file=layout.root,
         )
+
+
+def judged(recipe: Recipe) -> dict[str, int]:
+    """Digest of each judge to its samples a candidate."""
+    return {judge_digest(one): one.k for one in recipe.judge.judges}

@@ -35,7 +35,7 @@ class Rounds:
         recipe, passing = self.recipe, passing_ids(rows, self.recipe)
         waiting = plan(recipe, rows, contexts, passing, spend={})
         self.number += 1
-        if any(waiting.judge.values()) and self.number == 1:
+        if (any(waiting.judge.values()) or any(waiting.rewrite.values())) and self.number == 1:
             return waiting
         decided = decide_all(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, self.people)
         own = rows.candidates.filter((pl.col("arm") == Arm.SPEC) & (pl.col("parse") != ParseOutcome.FAILED))

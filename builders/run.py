@@ -169,7 +169,7 @@ def read_rows(layout: RunLayout, recipe: Recipe) -> Rows:
         RunError: a part cannot be read.
     """
     from specdistill.builders.contexts import SpecContexts
-    from specdistill.builders.tasks import generator_digest, judge_digest
+    from specdistill.builders.tasks import generator_digest, judge_digest, rewrite_digest
 
     prompts = read_parts(layout.prompts, PROMPTS)
     clauses = pl.read_parquet(layout.clauses) if layout.clauses.exists() else CLAUSES.empty()
@@ -180,28 +180,35 @@ def read_rows(layout: RunLayout, recipe: Recipe) -> Rows:
         {"category": categories, "shown": [contexts.digest(category) for category in categories]},
         schema={"category": pl.String, "shown": pl.String},
     )
+    by_generator, by_rewriting = generator_digest(recipe.generator), rewrite_digest(recipe.generator)
     asked = {Arm.SPEC.value: recipe.generator.samples}
     if recipe.contrast:
         asked[Arm.CONTRAST.value] = recipe.contrast.samples
+    if recipe.repair:
+        asked[Arm.REPAIR.value] = recipe.repair.samples
+    if recipe.contrast and recipe.constitution:
+        asked[Arm.CONSTITUTION.value] = recipe.constitution.samples
     wanted = pl.col("arm").replace_strict(asked, default=0, return_dtype=pl.Int32)
+    known = pl.when(pl.col("parent_id").is_null()).then(pl.lit(by_generator)).otherwise(pl.lit(by_rewriting))
     current = (
         candidates.join(prompts.select("prompt_id", "category"), on=["prompt_id", "category"], how="semi")
         .join(shown, on="category", how="left")
         .filter(
-            (pl.col("generator_digest") == generator_digest(recipe.generator))
+            (pl.col("generator_digest") == known)
             & (pl.col("spec_digest").is_null() | (pl.col("spec_digest") == pl.col("shown")))
             & (pl.col("sample_index") < wanted)
         )
         .drop("shown")
     )
+    first = current.filter(pl.col("parent_id").is_null())
+    made = current.join(first.select(pl.col("candidate_id").alias("parent_id")), on="parent_id", how="semi")
+    current = pl.concat([first, made])
+    judges = {judge_digest(one): one.k for one in recipe.judge.judges}
+    samples = pl.col("judge_digest").replace_strict(judges, default=0, return_dtype=pl.Int32)
     judged = (
         judgments.join(current.select("candidate_id"), on="candidate_id", how="semi")
         .join(shown, on="category", how="left")
-        .filter(
-            (pl.col("judge_digest") == judge_digest(recipe.judge))
-            & (pl.col("spec_digest") == pl.col("shown"))
-            & (pl.col("sample_index") < recipe.judge.k)
-        )
+        .filter((pl.col("spec_digest") == pl.col("shown")) & (pl.col("sample_index") < samples))
         .drop("shown")
     )
     return Rows(

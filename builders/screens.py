@@ -10,6 +10,7 @@ import polars as pl
 
 from specdistill.builders.filters import cut_off, no_answer, repeated_text, wrong_format, wrong_language
 from specdistill.builders.reasoning import contradiction, vacillates
+from specdistill.builders.rewriting import only_a_phrase
 from specdistill.schemas.citations import cited_clauses
 from specdistill.schemas.copying import copied_words, shingles_of
 from specdistill.schemas.leak import find_leak
@@ -80,6 +81,17 @@ def screen(candidate: Mapping[str, Any], facts: SpecFacts, limits: Screens) -> F
     return None if candidate["arm"] == Arm.CONTRAST else reasoning_finding(reasoning, answer, facts, limits)
 
 
+def repairable(candidate: Mapping[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+    """Whether a candidate's one fault is a phrase of its answer that leaks, which a rewrite can mend."""
+    found = screen(candidate, facts, limits)
+    if found is None or found.reason != RejectReason.LEAK or candidate["arm"] != Arm.SPEC:
+        return False
+    reasoning, answer = candidate["reasoning"], candidate["answer"]
+    if reasoning_finding(reasoning, answer, facts, limits):
+        return False
+    return only_a_phrase(answer, facts.anchors, candidate["prompt"][-1]["content"]) is not None
+
+
 def answer_finding(answer: str, asked: str, limits: Screens) -> Finding | None:
     """An answer that is none, is cut, or is in another form or language than a user expects."""
     for reason, found in (
@@ -88,7 +100,7 @@ def answer_finding(answer: str, asked: str, limits: Screens) -> Finding | None:
         (RejectReason.TRUNCATED, cut_off(answer)),
         (RejectReason.WRONG_LANGUAGE, wrong_language(answer, asked)),
     ):
-        if found and reason.value not in limits.off:
+        if found and reason.value not in limits.without:
             return Finding(reason, found)
     return None
 
@@ -118,7 +130,7 @@ def reasoning_finding(reasoning: str, answer: str, facts: SpecFacts, limits: Scr
         (RejectReason.VACILLATING, vacillates(reasoning)),
         (RejectReason.CONTRADICTION, contradiction(reasoning, answer)),
     ):
-        if found and reason.value not in limits.off:
+        if found and reason.value not in limits.without:
             return Finding(reason, found)
     return None
 

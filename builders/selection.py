@@ -16,6 +16,7 @@ from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets
 from specdistill.builders.splits import split_of
+from specdistill.builders.tasks import judge_digest
 from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES
@@ -66,6 +67,8 @@ def decide(
         .then(pl.lit(RejectReason.REJECTED_BY_AUDIT.value))
         .when(pl.col("arm") == Arm.CONTRAST)
         .then(pl.lit(RejectReason.CONTRAST_ARM.value))
+        .when(pl.col("arm") == Arm.CONSTITUTION)
+        .then(pl.lit(RejectReason.CONSTITUTION_ARM.value))
         .when(pl.col("passes"))
         .then(pl.lit(None, pl.String))
         .when(pl.col("score").is_null())
@@ -91,6 +94,7 @@ def select(
     clauses: pl.DataFrame,
     recipe: Recipe,
     people: People = NOBODY,
+    comparisons: pl.DataFrame | None = None,
 ) -> Sets:
     """All published sets from stored rows.
 
@@ -100,15 +104,24 @@ def select(
         judgments: judgments of the recipe's judge and spec.
         clauses: the clause table of the spec.
         people: what an audit said.
+        comparisons: pairwise judgments of the recipe's judge; None gives the pairs that are to be compared.
 
     Returns:
         Config to split to rows, valid by schema; a split without rows is left out, `train` is always there.
     """
     decided = decide_all(prompts, candidates, judgments, clauses, recipe, people)
     splits = split_of(prompts, recipe.split)
-    return split_sets(
-        make_sets(prompts, decided, judgments, clauses, recipe, people.rejected_pairs, people.confirmed_pairs), splits
+    sets = make_sets(
+        prompts,
+        decided,
+        judgments,
+        clauses,
+        recipe,
+        people.rejected_pairs,
+        people.confirmed_pairs,
+        comparisons,
     )
+    return split_sets(sets, splits)
 
 
 def decide_all(
@@ -130,7 +143,8 @@ def decide_all(
         judgments,
         aggregate=recipe.judge.aggregate,
         weights=recipe.judge.weights,
-        votes_needed=recipe.judge.votes_needed,
+        votes_needed=votes_needed(recipe),
+        vote=recipe.judge.vote,
     )
     written = people.written(candidates)
     candidates = pl.concat([candidates.select(CANDIDATES.names), written.select(CANDIDATES.names)])
@@ -138,6 +152,12 @@ def decide_all(
     origin = written.select("candidate_id", "corrected_from")
     decided = decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
     return trim(decided, prompts, recipe.quota)
+
+
+def votes_needed(recipe: Recipe) -> int | dict[str, int]:
+    """Least scores of a verdict: of the judge, or of each judge of a panel by its digest."""
+    judges = recipe.judge.judges
+    return judges[0].votes_needed if len(judges) == 1 else {judge_digest(one): one.votes_needed for one in judges}
 
 
 def split_sets(sets: Mapping[str, pl.DataFrame], splits: pl.DataFrame) -> Sets:

@@ -6,10 +6,11 @@ from collections.abc import Collection
 
 import polars as pl
 
-from specdistill.builders.pairs import preference_pairs
+from specdistill.builders.heuristics import heuristic_frame
+from specdistill.builders.pairs import TARGETS, preference_pairs
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
+from specdistill.schemas.vocabulary import CRITERIA, RejectReason
 
 
 def assistant(answer: str = "answer", reasoning: str = "reasoning") -> pl.Expr:
@@ -37,6 +38,7 @@ def make_sets(
     recipe: Recipe,
     rejected_pairs: Collection[str] = (),
     confirmed_pairs: Collection[str] = (),
+    comparisons: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Every published config, not yet split. What people rejected is in `rejected` and nowhere else.
 
@@ -44,13 +46,14 @@ def make_sets(
         decided: from `selection.decide_all`.
         clauses: the clause table of the spec.
         rejected_pairs, confirmed_pairs: ids of pairs that people judged.
+        comparisons: pairwise judgments, where the recipe asks for them; None before they are there.
     """
     rows = decided.join(
         prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
     ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
     refused = (pl.col("reason") == RejectReason.REJECTED_BY_AUDIT).fill_null(False)
     judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null() & ~refused)
-    pairs = preference_pairs(judged, recipe.preference, rejected_pairs).with_columns(
+    pairs = preference_pairs(judged, recipe.preference, comparisons, rejected_pairs).with_columns(
         pl.when(pl.col("id").is_in(list(confirmed_pairs))).then(pl.lit("confirmed")).alias("audit")
     )
     return {
@@ -59,7 +62,7 @@ def make_sets(
         "kto": finish("kto", kto(judged)),
         "reward": finish(
             "reward",
-            judged.with_columns(
+            judged.join(heuristic_frame(judged, recipe.heuristic.sections), on="candidate_id", how="left").with_columns(
                 assistant().alias("completion"), pl.col("passes").alias("label"), *map(pl.col, CRITERIA)
             ),
         ),
@@ -77,7 +80,7 @@ def cited_digests(clauses: pl.DataFrame) -> pl.Expr:
 
 
 def kto(judged: pl.DataFrame) -> pl.DataFrame:
-    """Labelled single completions. The contrast arm gives negatives only: it never saw the spec."""
-    return judged.filter((pl.col("arm") == Arm.SPEC) | ~pl.col("passes")).with_columns(
+    """Labelled single completions. Arms that are no training targets give negatives only."""
+    return judged.filter(pl.col("arm").is_in(TARGETS) | ~pl.col("passes")).with_columns(
         assistant().alias("completion"), pl.col("passes").alias("label")
     )

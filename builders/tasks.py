@@ -20,6 +20,7 @@ from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.judging import RUBRIC_VERSION, judge_messages, read_verdict, verdict_schema
 from specdistill.builders.reading import Reading, guided_schema, read_reasoned
+from specdistill.builders.rewriting import REWRITE_VERSION
 from specdistill.schemas.digest import digest
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
 from specdistill.schemas.text import storable
@@ -187,9 +188,10 @@ class JudgeWithSpec(SampledTask):
         judge_digest: digest of model, sampling and rubric, on every row.
         justification_chars: most characters of the justification.
         guided: whether the JSON schema is enforced by the engine.
+        hint: whether the prompt's expected outcome is put to the judge, to agree or disagree with.
 
     Input columns:
-        - candidate_id, prompt_id, prompt, category, reasoning, answer
+        - candidate_id, prompt_id, prompt, category, reasoning, answer; with a hint also outcome_hint
 
     Output columns: those of the judgments table.
     """
@@ -199,13 +201,15 @@ class JudgeWithSpec(SampledTask):
     judge_digest: str = ""
     justification_chars: int = 240
     guided: bool = True
+    hint: bool = False
 
     _contexts: SpecContexts | None = PrivateAttr(None)
 
     @property
     def inputs(self) -> list[str]:
         """Columns needed."""
-        return ["candidate_id", "prompt_id", "prompt", "category", "reasoning", "answer"]
+        known = ["candidate_id", "prompt_id", "prompt", "category", "reasoning", "answer"]
+        return [*known, "outcome_hint"] if self.hint else known
 
     @property
     def outputs(self) -> list[str]:
@@ -221,12 +225,13 @@ class JudgeWithSpec(SampledTask):
 
     def format_input(self, input: dict[str, Any]) -> FormattedInput:
         """The messages of one judge call, with the verdict's JSON schema."""
-        messages = judge_messages(
-            self.contexts.text(input["category"]), input["prompt"], input["answer"], input["reasoning"]
-        )
+        hint = input["outcome_hint"] if self.hint else None
+        text = self.contexts.text(input["category"])
+        messages = judge_messages(text, input["prompt"], input["answer"], input["reasoning"], hint)
         if not self.guided:
             return messages
-        return messages, {"schema": verdict_schema(input["reasoning"] is not None, self.justification_chars)}
+        schema = verdict_schema(input["reasoning"] is not None, self.justification_chars, hint is not None)
+        return messages, {"schema": schema}
 
     def row(self, row: Mapping[str, Any], index: int, completion: Completion) -> dict[str, Any]:
         """The judgment as read from one completion."""
@@ -251,6 +256,7 @@ class JudgeWithSpec(SampledTask):
                 "status": JudgmentStatus.FAILED.value,
                 "abstain_reason": None,
                 "justification": None,
+                "hint": None,
                 "raw": None,
                 **dict.fromkeys(CRITERIA),
             }
@@ -259,6 +265,7 @@ class JudgeWithSpec(SampledTask):
             "status": verdict.status.value,
             "abstain_reason": verdict.abstain_reason.value if verdict.abstain_reason else None,
             "justification": verdict.justification,
+            "hint": verdict.hint.value if verdict.hint and self.hint and row["outcome_hint"] else None,
             **{name: verdict.scores.get(name) for name in CRITERIA},
         }
 
@@ -293,8 +300,13 @@ def generator_digest(config: Any) -> str:
 
 
 def judge_digest(config: Any) -> str:
-    """Digest on every judgment row: model, sampling, rubric version."""
-    return digest("judge", sampling_of(config), RUBRIC_VERSION)
+    """Digest on every judgment row: model, sampling, rubric version, and whether a hint was shown."""
+    return digest("judge", sampling_of(config), RUBRIC_VERSION, *(["hint"] if config.hint else []))
+
+
+def rewrite_digest(config: Any) -> str:
+    """Digest on every rewritten candidate: the generator's, and the version of what it is asked."""
+    return digest("rewrite", generator_digest(config), REWRITE_VERSION)
 
 
 def missing_indexes(ids: Iterable[str], done: set[str]) -> list[int]:

@@ -13,7 +13,9 @@ from specdistill.cards.judge_noise import SCORES, candidate_noise, criteria_nois
 from specdistill.cards.statistics import BINS, histogram, mean_of, quartiles, read
 from specdistill.schemas.intervals import kappa, mean_interval, wilson
 from specdistill.schemas.scores import aggregation, sample_score
-from specdistill.schemas.vocabulary import CRITERIA, Arm, JudgmentStatus
+from specdistill.schemas.vocabulary import CRITERIA, Arm, HintAnswer, JudgmentStatus
+
+HEURISTICS = ("heuristic", "heuristic_outcome", "heuristic_sections", "heuristic_complete")
 
 Whole = Mapping[str, pl.LazyFrame]
 """Config to the rows of all its splits, not yet read: each number reads only the columns it needs."""
@@ -46,7 +48,8 @@ def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregat
     Returns:
         samples, scored, abstained, failed, abstain_reasons, spread (score and criteria), spread_counts (histogram of
         the score's standard deviation, 0 to 0.5), what `noise_of` gives, by_category (the same for each),
-        by_criterion, judges (the same for each, where there are several), agreement (between them).
+        by_criterion, judges (the same for each, where there are several), agreement (between them),
+        hint (shown, agree: share).
     """
     if "judgments" not in whole:
         return {"samples": 0}
@@ -81,6 +84,7 @@ def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregat
         "by_criterion": criteria_noise(noise),
         "judges": judges(noise, names, threshold, aggregate),
         "agreement": agreements(raw, names, threshold, aggregate),
+        "hint": hint(whole),
     }
     return found | {"candidates": noise["candidate_id"].n_unique()}
 
@@ -93,6 +97,32 @@ def judges(noise: pl.DataFrame, names: pl.DataFrame, threshold: float, aggregate
         {"judge": name, **noise_of(noise.filter(pl.col("judge_digest") == key), threshold, aggregate)}
         for name, key in names.iter_rows()
     ]
+
+
+def hint(whole: Whole) -> dict[str, Any]:
+    """How often the judge agreed with the expected outcome it was shown as another AI's opinion."""
+    if "hint" not in whole["judgments"].collect_schema():  # before 1.3.0
+        return {"shown": 0}
+    said = dict(read(whole["judgments"].drop_nulls("hint").group_by("hint").len()).iter_rows())
+    shown = sum(said.values())
+    return {"shown": shown, "agree": wilson(said.get(HintAnswer.AGREE, 0), shown)}
+
+
+def heuristic(whole: Whole) -> dict[str, Any]:
+    """The heuristic score beside the judge's: candidates it knows something about, mean of each part, and how often
+    the judge accepts what the heuristic holds wrong, and the other way round."""
+    if "reward" not in whole or "heuristic" not in whole["reward"].collect_schema():
+        return {"candidates": 0}
+    rows = read(whole["reward"].select("label", *HEURISTICS).drop_nulls("heuristic"))
+    wrong = pl.col("heuristic") < 0.5
+    return {
+        "candidates": rows.height,
+        "parts": {name: mean_of(rows[name]) for name in HEURISTICS},
+        "accepted_but_wrong": wilson(rows.filter(pl.col("label") & wrong).height, rows.filter("label").height),
+        "rejected_but_right": wilson(
+            rows.filter(~pl.col("label") & ~wrong).height, rows.filter(~pl.col("label")).height
+        ),
+    }
 
 
 def agreements(raw: pl.LazyFrame, names: pl.DataFrame, threshold: float, aggregate: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.cards.judge_numbers import Whole, judge, scores
+from specdistill.cards.judge_numbers import Whole, heuristic, judge, scores
 from specdistill.cards.statistics import height, read, wilson
 from specdistill.cards.text_numbers import clause_use, leaks, lengths, pairs
 from specdistill.schemas.manifest import Manifest
@@ -31,8 +31,9 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         clauses: the clause table.
 
     Returns:
-        rows, categories, outcomes, reasons, scores, judge, leaks, pairs, lengths, clauses, deficits, quota (each with
-        candidates spent and state), prompts (what became of the sources' rows), stages, totals.
+        rows, categories, outcomes, reasons, scores, judge, heuristic, order, calibration, leaks, pairs, lengths,
+        clauses, deficits, quota (each with candidates spent and state), prompts (what became of the sources' rows),
+        stages, totals.
     """
     whole = {
         config: pl.concat([frame.lazy() for frame in splits.values()]) for config, splits in sets.items() if splits
@@ -47,6 +48,8 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         "reasons": reasons(whole),
         "scores": scores(whole, threshold),
         "judge": judge(whole, threshold, weights, aggregate),
+        "heuristic": heuristic(whole),
+        "order": manifest.order,
         "calibration": manifest.calibration,
         "leaks": leaks(whole, clauses),
         "pairs": pairs(whole),
@@ -76,8 +79,9 @@ def fates(whole: Whole) -> pl.DataFrame:
     columns = ["id", "category", "arm", "prompt_id", "reason"]
     parts = [pl.LazyFrame(schema=dict.fromkeys(columns, pl.String))]
     if "sft" in whole:
+        made = pl.col("arm") if "arm" in whole["sft"].collect_schema() else pl.lit(None, pl.String)  # since 1.3.0
         accepted = whole["sft"].with_columns(
-            pl.lit(Arm.SPEC.value).alias("arm"), pl.lit(None, pl.String).alias("reason")
+            made.fill_null(Arm.SPEC.value).alias("arm"), pl.lit(None, pl.String).alias("reason")
         )
         parts.append(accepted.select(columns))
     if "rejected" in whole:
@@ -86,8 +90,9 @@ def fates(whole: Whole) -> pl.DataFrame:
 
 
 def categories(whole: Whole) -> list[dict[str, Any]]:
-    """Per category: prompts, candidates sampled with the spec, accepted, share with interval, prompts with a row."""
-    ended = fates(whole).filter(pl.col("arm") == Arm.SPEC)
+    """Per category: prompts, candidates made with the spec in view (or repaired), accepted, share with interval,
+    prompts with a row."""
+    ended = fates(whole).filter(~pl.col("arm").is_in([Arm.CONTRAST, Arm.CONSTITUTION]))
     counted = ended.group_by("category").agg(
         pl.len().alias("candidates"),
         pl.col("reason").is_null().sum().alias("accepted"),
@@ -123,7 +128,7 @@ def reasons(whole: Whole) -> list[dict[str, Any]]:
     rejected = fates(whole).drop_nulls("reason")
     table = rejected.group_by("reason").agg(
         pl.len().alias("rows"),
-        (pl.col("arm") == Arm.SPEC).sum().alias("spec"),
+        (pl.col("arm") != Arm.CONTRAST).sum().alias("spec"),
         (pl.col("arm") == Arm.CONTRAST).sum().alias("contrast"),
     )
     return table.sort(["rows", "reason"], descending=[True, False]).to_dicts()

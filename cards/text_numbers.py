@@ -12,6 +12,8 @@ from specdistill.schemas.citations import cited_series
 from specdistill.schemas.leak import leak_series
 from specdistill.schemas.vocabulary import Arm
 
+LATER = {"chosen_arm": pl.String, "pairwise": pl.Float64}
+"""Columns of pairs since 1.3.0."""
 BATCH = 2_000
 """Rows whose texts are looked at together."""
 
@@ -36,24 +38,35 @@ def pairs(whole: Whole) -> dict[str, Any]:
     """Preference pairs: margins, noise, and how often the longer answer was chosen."""
     if "preference" not in whole:
         return {"pairs": 0}
-    lazy = whole["preference"].select(
-        "margin",
-        "noise",
-        "rejected_arm",
-        *(
-            pl.col(side).list.last().struct.field("content").str.len_chars().alias(f"{side}_chars")
-            for side in ("chosen", "rejected")
-        ),
+    there = whole["preference"].collect_schema()
+    missing = (pl.lit(None, kind).alias(name) for name, kind in LATER.items() if name not in there)
+    lazy = (
+        whole["preference"]
+        .with_columns(*missing)
+        .select(
+            *LATER,
+            "margin",
+            "noise",
+            "rejected_arm",
+            *(
+                pl.col(side).list.last().struct.field("content").str.len_chars().alias(f"{side}_chars")
+                for side in ("chosen", "rejected")
+            ),
+        )
     )
     if not (frame := read(lazy)).height:
         return {"pairs": 0}
     longer = int((frame["chosen_chars"] > frame["rejected_chars"]).sum())
+    known = frame.filter((pl.col("chosen_chars") > 0) & (pl.col("rejected_chars") > 0))
     return {
         "pairs": frame.height,
         "margin": quartiles(frame["margin"]),
         "noise": quartiles(frame["noise"]),
         "from_contrast": int((frame["rejected_arm"] == Arm.CONTRAST).sum()),
         "chosen_longer": wilson(longer, frame.height),
+        "length_ratio": quartiles(known["chosen_chars"] / known["rejected_chars"]),
+        "constitutional": int((frame["chosen_arm"] == Arm.CONSTITUTION).sum()),
+        "pairwise": quartiles(frame["pairwise"].drop_nulls()),
     }
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from specdistill.schemas.rows import CANDIDATES, CATEGORY_DIGEST, JUDGMENTS, MESSAGES, OUTCOMES, REASONED_MESSAGES
+from specdistill.schemas.rows import (
+    CANDIDATES,
+    CATEGORY_DIGEST,
+    JUDGMENTS,
+    MESSAGES,
+    OUTCOMES,
+    PARENT_ID,
+    REASONED_MESSAGES,
+)
 from specdistill.schemas.table import Column, Table
 from specdistill.schemas.vocabulary import CRITERIA, Arm, RejectReason
 
@@ -51,9 +59,22 @@ _CRITERIA = tuple(
     Column(name, pl.Float64, f"Aggregated {name}, 0 to 1; null if no sample scored it.", True) for name in CRITERIA
 )
 
+JUDGED = "1.3.0"
+"""Configs that say how a rewritten candidate came to be, and more of what the judges said."""
+_LINEAGE = (
+    Column("arm", pl.String, "How it was made: `spec` sampled, `repair` a leak rewritten away, …", True, tuple(Arm)),
+    PARENT_ID,
+)
+_HEURISTIC = (
+    Column("heuristic", pl.Float64, "Mean of the three below, where any is known; no judge had a part in it.", True),
+    Column("heuristic_outcome", pl.Float64, "1 if the answer refuses exactly where that is expected, else 0.", True),
+    Column("heuristic_sections", pl.Float64, "Share of what the recipe requires of an answer that it has.", True),
+    Column("heuristic_complete", pl.Float64, "Share of the items asked for (`five tips`) that it lists.", True),
+)
+
 SFT = Table(
     "sft",
-    AUDITED,
+    JUDGED,
     "Accepted (prompt, reasoning, answer) triples, the spec stripped: supervised fine-tuning.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -76,6 +97,7 @@ SFT = Table(
             nullable=True,
         ),
         Column("clauses", pl.List(pl.String), "Clauses of the spec that the reasoning cites."),
+        *_LINEAGE,
         *_DIGESTS,
         _AUDIT,
         _CORRECTED_FROM,
@@ -86,7 +108,7 @@ SFT = Table(
 
 PREFERENCE = Table(
     "preference",
-    AUDITED,
+    JUDGED,
     "Pairs for the same prompt whose score difference is larger than the judge's own noise.",
     (
         Column("id", pl.String, "Digest of the two candidate ids."),
@@ -102,6 +124,14 @@ PREFERENCE = Table(
         Column("chosen_id", pl.String, "candidate_id of `chosen`."),
         Column("rejected_id", pl.String, "candidate_id of `rejected`."),
         Column("rejected_arm", pl.String, "Arm `rejected` was sampled in.", values=tuple(Arm)),
+        Column("chosen_arm", pl.String, "How `chosen` was made.", nullable=True, values=tuple(Arm)),
+        Column("length_ratio", pl.Float64, "Characters of the chosen answer over those of the rejected one.", True),
+        Column(
+            "pairwise",
+            pl.Float64,
+            "Share of pairwise verdicts, both orders, for `chosen`; null where pairs were not compared.",
+            nullable=True,
+        ),
         *_DIGESTS,
         _AUDIT,
         _VERSION,
@@ -134,7 +164,7 @@ KTO = Table(
 
 REWARD = Table(
     "reward",
-    AUDITED,
+    JUDGED,
     "Every judged candidate with all criteria, aggregated over the judge samples.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -142,6 +172,8 @@ REWARD = Table(
         _COMPLETION,
         _SCORE,
         *_CRITERIA,
+        Column("score_mean", pl.Float64, "Mean of all judge samples' scores, whatever the aggregation.", True),
+        Column("score_min", pl.Float64, "Lowest of all judge samples' scores.", True),
         Column(
             "score_std",
             pl.Float64,
@@ -158,6 +190,8 @@ REWARD = Table(
             pl.Boolean,
             "Whether people accept it, else whether the score reaches the threshold; the filters pass.",
         ),
+        PARENT_ID,
+        *_HEURISTIC,
         *_DIGESTS,
         _AUDIT,
         _VERSION,
@@ -185,7 +219,7 @@ PROMPT_SET = Table(
 
 REJECTED = Table(
     "rejected",
-    AUDITED,
+    JUDGED,
     "Candidates that were not accepted, each with the first reason that holds.",
     (
         Column("id", pl.String, "candidate_id."),
@@ -208,7 +242,7 @@ REJECTED = Table(
 
 JUDGMENT_SET = Table(
     "judgments",
-    SCHEMA_VERSION,
+    JUDGED,
     "One judge sample a row, raw, so that everything can be aggregated anew.",
     (
         Column("id", pl.String, "judgment_id."),

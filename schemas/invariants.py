@@ -274,7 +274,7 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
         copied_words=recipe.get("screens", {}).get("copied_words", Facts.copied_words),
         threshold=recipe.get("judge", {}).get("threshold"),
         prompts=pl.concat(prompts).select("prompt_id", "group_id").collect() if prompts else None,
-        candidates=_current(pl.concat(candidates), pl.concat(prompts), manifest, people)
+        candidates=_current(pl.concat(candidates, how="diagonal"), pl.concat(prompts, how="diagonal"), manifest, people)
         if candidates and prompts
         else None,
         human_rejected=frozenset(
@@ -286,6 +286,15 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
     return check_sets(scan_sets(layout.datasets) if sets is None else sets, facts)
 
 
+SECTIONS = {
+    Arm.SPEC.value: "generator",
+    Arm.CONTRAST.value: "contrast",
+    Arm.REPAIR.value: "repair",
+    Arm.CONSTITUTION.value: "constitution",
+}
+"""Arm to the section of the recipe, and the role in the manifest, that makes it."""
+
+
 def _current(
     candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest, people: pl.DataFrame
 ) -> frozenset[str]:
@@ -295,9 +304,9 @@ def _current(
     """
     samples = {
         arm: manifest.recipe.get(section, {}).get("samples", 0) if manifest.recipe.get(section) else 0
-        for arm, section in ((Arm.SPEC.value, "generator"), (Arm.CONTRAST.value, "contrast"))
+        for arm, section in SECTIONS.items()
     }
-    digests = [model.digest for model in manifest.models if model.role in ("generator", "contrast")]
+    digests = [model.digest for model in manifest.models if model.role in SECTIONS.values()]
     shown = pl.col("category").replace_strict(manifest.spec.rendered, default=None, return_dtype=pl.String)
     current = candidates.join(prompts.select("prompt_id"), on="prompt_id", how="semi").filter(
         pl.col("generator_digest").is_in(digests),

@@ -10,7 +10,7 @@ from specdistill.schemas.citations import cited_series
 from specdistill.schemas.copying import copied_series, shingles_of
 from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found
 from specdistill.schemas.leak import leak_series
-from specdistill.schemas.vocabulary import CRITERIA, JudgmentStatus
+from specdistill.schemas.vocabulary import CRITERIA, Arm, JudgmentStatus
 
 ROLES = ("system", "user", "assistant")
 SIDES = {
@@ -26,7 +26,7 @@ SCORES = ("score", "score_chosen", "score_rejected", "margin", *CRITERIA)
 
 
 def targets(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """Training targets as (config, split, frame of id, asked, answer, reasoning)."""
+    """Training targets as (config, split, frame of id, asked, answer, reasoning, revision)."""
     for config, split, frame in each(sets, *GOOD):
         good = frame.filter(pl.col("label")) if "label" in frame.columns else frame
         turn = pl.col(GOOD[config]).list.last().struct
@@ -39,8 +39,16 @@ def targets(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:
                 asked.alias("asked"),
                 turn.field("content").alias("answer"),
                 turn.field("reasoning_content").alias("reasoning"),
+                revision(good).alias("revision"),
             ),
         )
+
+
+def revision(frame: pl.DataFrame) -> pl.Expr:
+    """Whether a row's target is a constitutional revision, which has no reasoning of its own."""
+    if "chosen_arm" not in frame.columns:  # other configs, and pairs before 1.3.0
+        return pl.lit(False)
+    return (pl.col("chosen_arm") == Arm.CONSTITUTION).fill_null(False)
 
 
 def prompt_turns(sets: Sets, facts: Facts) -> Iterator[Violation]:
@@ -102,7 +110,7 @@ def completions(sets: Sets, facts: Facts) -> Iterator[Violation]:
             bare = _blank(turns.list.last().struct.field("content"))
             yield from found(Invariant.COMPLETION, config, split, frame.filter(bare), f"{side} has no answer")
     for config, split, frame in targets(sets):
-        rows = frame.filter(_blank(pl.col("reasoning")))
+        rows = frame.filter(_blank(pl.col("reasoning")) & ~pl.col("revision"))
         yield from found(Invariant.COMPLETION, config, split, rows, "a training target has no reasoning")
 
 

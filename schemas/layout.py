@@ -72,6 +72,11 @@ class RunLayout:
         return self.root / "judgments"
 
     @property
+    def comparisons(self) -> Path:
+        """`comparisons/`: parts of the comparisons table."""
+        return self.root / "comparisons"
+
+    @property
     def audit(self) -> Path:
         """`audit/`: human verdicts."""
         return self.root / "audit"

@@ -39,7 +39,7 @@ class ModelEntry(Loose):
     """One model and how it was sampled."""
 
     role: str
-    """`generator`, `contrast` or `judge`."""
+    """`generator`, `contrast`, `repair`, `constitution`, or `judge` (one for each judge of a panel)."""
     model: str
     engine: str
     digest: str
@@ -116,6 +116,8 @@ class Manifest(Loose):
     """Path relative to the manifest to its entry."""
     calibration: dict[str, Any] = Field(default_factory=dict)
     """What human labels say about the judge; empty without labels. The labels themselves stay in the run."""
+    order: dict[str, Any] = Field(default_factory=dict)
+    """How much the order of two answers decides the judge's pairwise verdicts; empty where none were made."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages that matter."""
     audit: AuditEntry | None = None

@@ -16,6 +16,7 @@ from specdistill.schemas.recipe_prompts import (
     Share,
     Strict,
 )
+from specdistill.schemas.recipe_selection import Constitution, Heuristic, Preference, Repair, Screens
 from specdistill.schemas.vocabulary import CRITERIA
 
 
@@ -99,6 +100,16 @@ class Contrast(Strict):
     samples: int = Field(default=1, ge=1)
 
 
+class Juror(Engine):
+    """One more judge: the same rubric and the same spec in view, another model or sampling."""
+
+    reasoning: Literal["native", "prompted", "guided"] = "guided"
+    temperature: float = Field(default=0.7, ge=0.0)
+    max_tokens: int = Field(default=1024, ge=1)
+    k: int = Field(default=5, ge=1)
+    """Judge samples a candidate."""
+
+
 class Judge(Engine):
     """The model that scores candidates with the same spec in view."""
 
@@ -115,6 +126,13 @@ class Judge(Engine):
     """Most characters of a verdict's justification; keep it within max_tokens."""
     min_votes: int | None = Field(default=None, ge=1)
     """Least samples that must give a score; default is more than half of k."""
+    hint: bool = False
+    """Show the judge the prompt's expected outcome as another AI's opinion and record whether it agrees. The paper does
+    so; the answer is recorded and is never a label."""
+    panel: list[Juror] = Field(default_factory=list)
+    """More judges. Each aggregates its own samples; `vote` makes one score of theirs."""
+    vote: Literal["mean", "min", "median", "max"] = "mean"
+    """How the judges' scores become one."""
     weights: dict[str, float] = Field(
         default_factory=lambda: {
             "compliance": 0.5,
@@ -135,6 +153,16 @@ class Judge(Engine):
         if any(weight < 0 for weight in self.weights.values()) or sum(self.weights.values()) <= 0:
             raise ValueError("weights must be non-negative and not all zero")
         return self
+
+    @property
+    def judges(self) -> list[Judge]:
+        """This judge and each of its panel, as judges of their own."""
+        shared = self.model_copy(update={"panel": [], "min_votes": None})
+        fields = Juror.model_fields
+        return [
+            self.model_copy(update={"panel": []}),
+            *(shared.model_copy(update={name: getattr(one, name) for name in fields}) for one in self.panel),
+        ]
 
     @property
     def votes_needed(self) -> int:
@@ -172,34 +200,11 @@ class Quota(Strict):
         return self.per_category is not None or bool(self.per_outcome)
 
 
-class Preference(Strict):
-    """Which pairs are made."""
-
-    min_margin: Share = 0.2
-    pairs_per_prompt: int = Field(default=1, ge=1)
-
-
 class Split(Strict):
     """Shares of prompts, per category, that go to other splits than train."""
 
     test: Share = 0.1
     seed: int = 0
-
-
-FilterName = Literal["truncated", "empty_answer", "malformed", "wrong_language", "vacillating", "contradiction"]
-"""Filters that judge texts by signs, and so can be wrong: benchmarks/results/filters.md says how often."""
-
-
-class Screens(Strict):
-    """Filters before the judge."""
-
-    min_reasoning_chars: int = Field(default=20, ge=0)
-    max_repeat_share: Share = 0.5
-    """Most of the text that repeated 8-word sequences may make up."""
-    copied_words: int = Field(default=25, ge=5)
-    """This many words in a row equal to the spec's text in an answer count as copied."""
-    off: list[FilterName] = Field(default_factory=list)
-    """Filters that are not applied; what cannot be read is always rejected."""
 
 
 class Audit(Strict):
@@ -247,9 +252,12 @@ class Recipe(Strict):
     generator: Generator
     judge: Judge
     contrast: Contrast | None = None
+    repair: Repair | None = None
+    constitution: Constitution | None = None
     screens: Screens = Screens()
     quota: Quota = Quota()
     preference: Preference = Preference()
+    heuristic: Heuristic = Heuristic()
     split: Split = Split()
     audit: Audit = Audit()
     licences: Licences = Licences()

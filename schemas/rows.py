@@ -10,6 +10,7 @@ from specdistill.schemas.vocabulary import (
     AbstainReason,
     Arm,
     FinishReason,
+    HintAnswer,
     JudgmentStatus,
     Outcome,
     ParseOutcome,
@@ -63,14 +64,22 @@ CATEGORY_DIGEST = Column(
     "category_digest", pl.String, "Digest of the shown category's own content; null without a spec.", nullable=True
 )
 
+PARENT_ID = Column(
+    "parent_id",
+    pl.String,
+    "candidate_id it was rewritten from (a leak repaired, a draft revised); null for one sampled from the prompt.",
+    nullable=True,
+)
+
 CANDIDATES = Table(
     "candidates",
-    "1.1.0",
+    "1.2.0",
     "One sampled (reasoning, answer) a row.",
     (
         Column("candidate_id", pl.String, "Digest of prompt, generator, rendered spec and sample index."),
         Column("prompt_id", pl.String, "The prompt it answers."),
         Column("category", pl.String, "Category whose spec was shown."),
+        PARENT_ID,
         Column(
             "arm",
             pl.String,
@@ -99,9 +108,11 @@ CANDIDATES = Table(
     key=("candidate_id",),
 )
 
+HINTS = tuple(HintAnswer)
+
 JUDGMENTS = Table(
     "judgments",
-    "1.1.0",
+    "1.2.0",
     "One judge sample a row, raw. An abstention has no numbers.",
     (
         Column("judgment_id", pl.String, "Digest of candidate, judge and sample index."),
@@ -117,6 +128,7 @@ JUDGMENTS = Table(
         Column("abstain_reason", pl.String, "Why there is no verdict.", True, tuple(AbstainReason)),
         *(Column(name, pl.Float64, f"Score for {name}, 0 to 1; null unless scored.", True) for name in CRITERIA),
         Column("justification", pl.String, "The judge's short reason.", nullable=True),
+        Column("hint", pl.String, "Whether it agrees with the hint it was shown; never a label.", True, HINTS),
         Column("raw", pl.String, "The judge's text as it came.", nullable=True),
         Column("error", pl.String, "Why the call failed, where status is `failed`.", nullable=True),
         Column("prompt_tokens", pl.Int32, "Tokens of the request.", nullable=True),

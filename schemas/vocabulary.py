@@ -56,6 +56,13 @@ class JudgmentStatus(StrEnum):
     FAILED = "failed"
 
 
+class HintAnswer(StrEnum):
+    """Whether the judge agrees with what another AI is said to have found. Recorded, never a label."""
+
+    AGREE = "agree"
+    DISAGREE = "disagree"
+
+
 class AbstainReason(StrEnum):
     """Why a judge sample gave no usable verdict."""
 
@@ -89,6 +96,8 @@ class RejectReason(StrEnum):
     """The reasoning settles on an outcome that the answer does not have."""
     CONTRAST_ARM = "contrast_arm"
     """Sampled without the spec, so never a training target."""
+    CONSTITUTION_ARM = "constitution_arm"
+    """A revision, for preference pairs only: its reasoning is a critique of a draft."""
     NO_VERDICT = "no_verdict"
     """Too few judge samples gave a score."""
     BELOW_THRESHOLD = "below_threshold"
