@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,23 @@ def samples(rows: int, k: int, first: int) -> pl.DataFrame:
     )
 
 
-def timed(what: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
-    started = time.monotonic()
+@dataclass
+class Timed:
+    """What a step took: wall seconds, CPU seconds of all threads, and what came of it."""
+
+    wall: float
+    cpu: float
+    made: Any
+
+    def __str__(self) -> str:
+        return f"{self.wall:.2f} | {self.cpu:.2f}"
+
+
+def timed(what: Callable[[], Any]) -> Timed:
+    """Run a step and time it."""
+    wall, cpu = time.monotonic(), time.process_time()
     made = what()
-    return time.monotonic() - started, made
+    return Timed(time.monotonic() - wall, time.process_time() - cpu, made)
 
 
 def main() -> None:
@@ -76,30 +89,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for first in range(0, asked.rows, PART):
             write_part(Path(folder), samples(min(PART, asked.rows - first), 5, first))
-        read, judgments = timed(lambda: read_parts(Path(folder), JUDGMENTS))
+        read = timed(lambda: read_parts(Path(folder), JUDGMENTS))
+    cores, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     lines = [
         "# Re-aggregating judge samples",
         "",
-        f"{asked.rows:,} stored samples of {asked.rows // 5:,} candidates (`benchmarks/reaggregate.py`), "
-        f"{len(os.sched_getaffinity(0))} cores, Polars {pl.__version__}. Seconds:",
+        f"{asked.rows:,} stored samples of {asked.rows // 5:,} candidates (`benchmarks/reaggregate.py`), {cores} cores, "
+        f"Polars {pl.__version__}; load average of other work: {max(0.0, busy - 1):.1f}.",
         "",
-        "| step | s |",
-        "| --- | ---: |",
-        f"| read the parts | {read:.2f} |",
+        "| step | wall s | CPU s |",
+        "| --- | ---: | ---: |",
+        f"| read the parts | {read} |",
     ]
-    slowest = 0.0
+    slowest = Timed(0.0, 0.0, None)
     for name in ("min", "mean", "median", "q25"):
-        seconds, scores = timed(
-            lambda name=name: aggregate_judgments(judgments, aggregate=name, weights=WEIGHTS, votes_needed=3)
-        )
-        assert scores.height == asked.rows // 5
-        slowest = max(slowest, seconds)
-        lines.append(f"| aggregate by {name} | {seconds:.2f} |")
-    noise, _ = timed(lambda: judge({"judgments": judgments.lazy()}, 0.8, WEIGHTS, "min"))
-    lines += [
-        f"| **read and aggregate, slowest** | **{read + slowest:.2f}** |",
-        f"| the report's noise | {noise:.2f} |",
-    ]
+        step = timed(lambda name=name: aggregate_judgments(read.made, aggregate=name, weights=WEIGHTS, votes_needed=3))
+        assert step.made.height == asked.rows // 5
+        slowest = max(slowest, step, key=lambda one: one.wall)
+        lines.append(f"| aggregate by {name} | {step} |")
+    noise = timed(lambda: judge({"judgments": read.made.lazy()}, 0.8, WEIGHTS, "min"))
+    total = Timed(read.wall + slowest.wall, read.cpu + slowest.cpu, None)
+    lines += [f"| **read and aggregate, slowest** | {total} |", f"| the report's numbers of noise | {noise} |"]
     print("\n".join(lines))
     if asked.write:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
