@@ -94,7 +94,7 @@ def main() -> None:
     lines = [
         "# Re-aggregating judge samples",
         "",
-        f"{asked.rows:,} stored samples of {asked.rows // 5:,} candidates (`benchmarks/reaggregate.py`), {cores} cores, "
+        f"{asked.rows:,} samples of {asked.rows // 5:,} candidates (`benchmarks/reaggregate.py`), {cores} cores, "
         f"Polars {pl.__version__}; load average of other work: {max(0.0, busy - 1):.1f}.",
         "",
         "| step | wall s | CPU s |",

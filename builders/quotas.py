@@ -84,7 +84,7 @@ def cells(decided: pl.DataFrame, prompts: pl.DataFrame, recipe: Recipe, slots: S
     """
     quota = recipe.quota
     rows = (
-        decided.filter(pl.col("arm") != Arm.CONTRAST)
+        decided.filter(~pl.col("arm").is_in([Arm.CONTRAST, Arm.CONSTITUTION]))
         .select("prompt_id", "reason")
         .join(prompts.select("prompt_id", "category", "outcome_hint"), on="prompt_id", how="inner")
     )
