@@ -10,11 +10,14 @@ citations in `schemas`.
 from __future__ import annotations
 
 import re
+from operator import eq
 
 from specdistill.builders.language import language_of, names_a_language
 
 REPEAT_WORDS = 8
 """Length in words of a sequence that counts as repeated when it comes again."""
+ENOUGH = 1200
+"""Characters of a text by which its language is told."""
 LOOP_WORDS = 12
 """Words that a short phrase said again at once must fill to be a loop."""
 
@@ -110,7 +113,7 @@ def wrong_language(answer: str, asked: str) -> str | None:
     """
     if names_a_language(asked):
         return None
-    wanted, got = language_of(_CODE.sub(" ", asked)), language_of(_CODE.sub(" ", answer))
+    wanted, got = (language_of(_CODE.sub(" ", text)[:ENOUGH]) for text in (asked, answer))
     return f"asked in {wanted}, answered in {got}" if wanted and got and wanted != got else None
 
 
@@ -133,6 +136,8 @@ def loop(text: str) -> str | None:
     """A phrase of one to seven words said again and again at once, over at least a dozen words."""
     words = [word.lower() for word in _WORD.findall(text)]
     for size in range(1, REPEAT_WORDS):
+        if sum(map(eq, words, words[size:])) < max(LOOP_WORDS, 3 * size):
+            continue  # too few words are like the one a phrase before them, wherever they stand
         run = 0
         for at in range(size, len(words)):
             run = run + 1 if words[at] == words[at - size] else 0

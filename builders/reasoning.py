@@ -8,6 +8,7 @@ answer that contradicts its own reasoning teaches that reasoning is decoration.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from specdistill.schemas.vocabulary import Outcome
 
@@ -70,7 +71,8 @@ FIRST = 280
 """Characters at the start of an answer in which it says that it refuses."""
 
 
-def decisions(reasoning: str) -> list[Outcome]:
+@lru_cache(maxsize=8)  # two filters ask about the same reasoning, one after the other
+def decisions(reasoning: str) -> tuple[Outcome, ...]:
     """The outcomes a reasoning settles on, in order, neighbours of one kind counted once.
 
     Sentences that only weigh ("if I refused …", "whether to comply") are passed over.
@@ -85,7 +87,7 @@ def decisions(reasoning: str) -> list[Outcome]:
         for _, outcome in sorted(hits, key=lambda hit: hit[0])[-1:]:  # the last of a sentence is what it says
             if not found or found[-1] != outcome:
                 found.append(outcome)
-    return found
+    return tuple(found)
 
 
 def vacillates(reasoning: str) -> str | None:

@@ -74,10 +74,10 @@ def test_a_long_text_costs_little(unit):
 
 
 def test_decisions_are_what_a_reasoning_settles_on():
-    assert decisions("I should not refuse. I will answer.") == [Outcome.COMPLY]
-    assert decisions("If I refused he would be alone.") == []
-    assert decisions("Decision: refuse. On reflection, decision: comply.") == [Outcome.REFUSE, Outcome.COMPLY]
-    assert decisions("I will safe-complete this.") == [Outcome.SAFE_COMPLETE]
+    assert decisions("I should not refuse. I will answer.") == (Outcome.COMPLY,)
+    assert decisions("If I refused he would be alone.") == ()
+    assert decisions("Decision: refuse. On reflection, decision: comply.") == (Outcome.REFUSE, Outcome.COMPLY)
+    assert decisions("I will safe-complete this.") == (Outcome.SAFE_COMPLETE,)
 
 
 @pytest.mark.parametrize(
