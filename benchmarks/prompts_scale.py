@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--sizes", default="50000,100000,200000")
+    parser.add_argument("--against", type=int, default=100_000, help="prompts that meet the evaluation sets")
     asked = parser.parse_args()
     if asked.child:
         print(json.dumps(measure(Path(asked.child), asked.sets)))
@@ -143,7 +144,7 @@ def main() -> None:
         "| prompts | evaluation sets | wall s | CPU s | decontam. s | split s | removed | kept | test | peak MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    work = [(int(size), 0) for size in asked.sizes.split(",")] + [(100_000, asked.sets)]
+    work = [(int(size), 0) for size in asked.sizes.split(",")] + [(asked.against, asked.sets)]
     for count, sets in work:
         found = child(count, sets, 1_000)
         lines.append(

@@ -10,10 +10,17 @@ import polars as pl
 
 NEAR = 0.8
 """Jaccard similarity of word triples from which two prompts are one; a changed word costs three triples."""
+BATCH = 10_000
+"""Texts whose words are held at once."""
 
 
 def triples(texts: pl.Series) -> pl.Series:
-    """The distinct word triples of each text, hashed; a shorter text is one element."""
+    """The distinct word triples of each text, hashed; a shorter text is one element. Words are held for few texts."""
+    starts = range(0, max(len(texts), 1), BATCH)
+    return pl.concat([_triples(texts.slice(start, BATCH)) for start in starts])
+
+
+def _triples(texts: pl.Series) -> pl.Series:
     words = texts.str.to_lowercase().str.replace_all(r"[^\w]+|_+", " ").str.strip_chars(" ").str.split(" ")
     frame = pl.DataFrame({"row": pl.int_range(len(texts), eager=True), "word": words}).explode("word")
     following = [pl.col("word").shift(-step).over("row") for step in (1, 2)]
