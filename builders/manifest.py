@@ -14,12 +14,14 @@ import polars as pl
 from specdistill import __version__
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.ledger import session_seconds, stage_totals
+from specdistill.builders.run import locked
 from specdistill.builders.tasks import generator_digest, judge_digest, rewrite_digest, sampling_of
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import AuditEntry, FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.verify import read_manifest
 from specdistill.schemas.vocabulary import CONFIGS
 
 PACKAGES = (
@@ -82,6 +84,19 @@ def audit_entry(layout: RunLayout) -> AuditEntry | None:
     if not layout.audit_summary.exists():
         return None
     return AuditEntry.model_validate_json(layout.audit_summary.read_bytes())
+
+
+def note_audit(layout: RunLayout) -> None:
+    """Bring what the last audit report measured into a finished run's manifest.
+
+    Raises:
+        RunError: the manifest cannot be read. RunLocked: a build is at work.
+    """
+    if not layout.manifest.exists():
+        return
+    with locked(layout):
+        manifest = read_manifest(layout.manifest).model_copy(update={"audit": audit_entry(layout)})
+        write_whole(layout.manifest, (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def spec_entry(layout: RunLayout, recipe: Recipe) -> SpecEntry:

@@ -144,7 +144,6 @@ def test_the_whole_way(argilla, account, big_run, tmp_path):
     page = (big_run.audit / "report" / "README.md").read_text()
     assert "Krippendorff" in page
     assert (big_run.audit / "report" / "judge_against_people.png").stat().st_size > 5_000
-    run("select", big_run.root)
     told = json.loads(big_run.manifest.read_text())["audit"]
     assert told["annotators"] == 2 + bool(seen)
     assert told["lines"]

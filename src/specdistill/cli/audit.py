@@ -231,18 +231,20 @@ def report(
     wanted: float = typer.Option(0.95, "--precision", min=0.0, max=1.0, help="Precision the threshold is to reach."),
     as_json: bool = JsonFlag,
 ) -> None:
-    """Agreement, judge against people, precision and recall of the accepted set, pace: RUN/audit/report."""
+    """Agreement, judge against people, precision and recall of the accepted set, pace, for RUN/audit/report and card."""
     from specdistill.builders.shim import quiet_distilabel
 
     quiet_distilabel()
     from specdistill.builders.audit.report import measure, summary, write_report
     from specdistill.builders.audit.stage import judged, pulled
+    from specdistill.builders.manifest import note_audit
     from specdistill.builders.run import open_run
 
     layout, recipe = open_run(run)
     records, responses = pulled(layout)
     numbers = measure(records, responses, judged(layout, recipe).rows, recipe.audit, wanted)
     write_report(layout, numbers, recipe.name)
+    note_audit(layout)
     if as_json:
         print_json(numbers)
         return
