@@ -11,9 +11,9 @@ from tiny_model import tiny_model
 from specdistill.schemas.layout import RunLayout
 
 
-def small_run(folder: Path) -> RunLayout:
+def small_run(folder: Path, **changes: Any) -> RunLayout:
     """The templated workshop run with a fifth held out."""
-    return run_fixture.write_run(folder, prompts=60, recipe=run_fixture.recipe(split={"test": 0.2}))
+    return run_fixture.write_run(folder, prompts=60, recipe=run_fixture.recipe(split={"test": 0.2}, **changes))
 
 
 def corpus(layout: RunLayout) -> list[str]:

@@ -16,10 +16,11 @@ from specdistill.errors import RunError, SchemaError, UsageError
 from specdistill.schemas.evaluation import DIFFERENCES, EVAL_TABLES
 from specdistill.schemas.json_schema import json_schema, prose
 from specdistill.train.evaluation import evaluate as evaluation
+from specdistill.train.evaluation.beside_model import readme
 from specdistill.train.evaluation.compare import apart, baseline_of, differences, multi_turn_drop, verdict
 from specdistill.train.evaluation.inspect_logs import completion_of, export_log, import_log, read_log
 from specdistill.train.evaluation.measure import measures_of
-from specdistill.train.evaluation.numbers import numbers_of
+from specdistill.train.evaluation.numbers import numbers_of, trace
 from specdistill.train.evaluation.page import comparison
 from specdistill.train.evaluation.results import read_result, write_result
 from specdistill.train.evaluation.suites import Suite
@@ -235,3 +236,24 @@ def test_a_log_is_measured_and_a_result_becomes_a_log(tmp_path, monkeypatch):
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(SchemaError, match="no Inspect log"):
         read_log(tmp_path / "x.json")
+
+
+def test_a_result_written_by_the_first_version_still_loads_and_still_adds_up():
+    """`tests/golden/eval/result-1.0.0` is never written again: a change that cannot read it needs a migration."""
+    old = read_result(GOLDEN.parent.parent / "eval" / "result-1.0.0")
+    assert set(old.record.schemas.values()) == {"1.0.0"}
+    traced = trace(old.numbers, old.measures)
+    assert traced.height == old.numbers.height > 60
+    assert traced.filter((pl.col("value") - pl.col("again")).abs() > 1e-12).is_empty()
+    assert old.rows("answers").height == 8
+
+
+def test_a_result_has_a_readme_that_the_hub_reads(results):
+    from huggingface_hub import ModelCard
+
+    text = readme(results[2])
+    card = ModelCard(text)
+    found = {(one.dataset_name, one.metric_type): one.metric_value for one in card.data.eval_results}
+    assert found["labelled", "clause_citation"] == 0.95
+    assert card.data.model_name == "full"
+    assert "| labelled | no | cites the spec | 95 % |" in text

@@ -10,6 +10,7 @@ import pytest
 from eval_helpers import settings, small_model, small_run
 from fake_openai_server import FakeOpenAI
 from rich.console import Console
+from rule_judge import FakeRuleJudge
 from typer.testing import CliRunner
 
 from specdistill.cli.app import app
@@ -199,6 +200,22 @@ def test_a_grader_over_http_gives_compliance_outcomes_and_translations(home, tmp
     assert found["policy_retrieval"]["value"] == pytest.approx(expected)
     wanted = items.filter(pl.col("outcome_hint").is_not_null())
     assert found["outcome_accuracy"]["value"] == pytest.approx(wanted["outcome_hint"].eq("comply").mean())
+
+
+def test_sft_then_grpo_is_an_arm_with_the_run_s_own_judge(home, tmp_path):
+    folder, _, _ = home
+    with FakeRuleJudge(lambda answer: 3) as server:
+        judge = {"engine": "openai", "base_url": server.url, "model": "fake", "k": 3, "threshold": 0.6}
+        layout = small_run(tmp_path / "run", judge=judge)
+        asked = settings(layout, str(folder / "model"), arms=["sft_grpo"])
+        asked["train"]["grpo"] = {"max_steps": 1, "num_generations": 2, "per_device_train_batch_size": 2, "bf16": False,
+                                  "max_completion_length": 12, "max_answerless": 1.0}  # fmt: skip
+        run_experiment(ExperimentRecipe.model_validate(asked), tmp_path / "out", QUIET)
+    first, last = (read_result(path).record for path in results_of(tmp_path / "out"))
+    assert (first.name, last.name) == ("sft_filtered-100-s0", "sft_grpo-100-s0")
+    lineage = last.model["lineage"]
+    assert (lineage["method"], lineage["base_model"]["name"]) == ("grpo", first.name)
+    assert lineage["reward"]["judge"] == "fake"
 
 
 def test_help_names_every_metric_and_transform():

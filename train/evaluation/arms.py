@@ -8,11 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
+from specdistill.builders.audit.pull import read_table
+from specdistill.builders.audit.verdicts import People, verdicts
 from specdistill.builders.run import Rows, open_run, read_rows
 from specdistill.builders.selection import Sets, select, split_sets
 from specdistill.builders.sets import assistant
 from specdistill.builders.splits import split_of
 from specdistill.errors import RunError, UsageError
+from specdistill.schemas.audit import RESPONSES
 from specdistill.schemas.citations import cited_series
 from specdistill.schemas.configs import SFT
 from specdistill.schemas.digest import digest
@@ -81,7 +84,9 @@ def open_material(run: Path) -> Material:
     """
     layout, recipe = open_run(run)
     rows = read_rows(layout, recipe)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
+    answers = read_table(layout, RESPONSES)
+    people = People() if answers.is_empty() else People.of(verdicts(answers, recipe.audit))
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
     if sets["sft"]["train"].is_empty():
         raise RunError("Nothing of this run is accepted.", "Lower judge.threshold, or build more.", file=run)
     if "test" not in sets["prompts"]:

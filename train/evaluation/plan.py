@@ -61,7 +61,7 @@ class ExperimentRecipe(Strict):
     """What differs for arms with the spec in context: reasoning, max_tokens."""
     evaluate: EvalSettings = EvalSettings()
     truth: Path | None = None
-    """What people said of candidates (Parquet), for the sweep of k and threshold."""
+    """What people said of candidates (Parquet), for the sweep of k and threshold; default: the run's audit."""
     keep_models: bool = False
     """Keep every arm's weights."""
 

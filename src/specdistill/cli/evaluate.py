@@ -65,8 +65,10 @@ def evaluate(
     from specdistill.train.runtime import prepare_process
 
     prepare_process()
+    from specdistill.schemas.files import write_whole
     from specdistill.train.data import open_set
     from specdistill.train.evaluation import evaluate as evaluation
+    from specdistill.train.evaluation.beside_model import readme
     from specdistill.train.evaluation.results import read_result
     from specdistill.train.evaluation.suites import from_file, from_hub, held_out
     from specdistill.train.evaluation.transforms import MULTI_TURN, TRANSFORMS
@@ -102,6 +104,7 @@ def evaluate(
     else:
         evaluation.evaluate(asked, folder, notes())
     result = read_result(folder)
+    write_whole(folder / "README.md", readme(result).encode())
     if inspect_log:
         from specdistill.train.evaluation.inspect_logs import export_log
 

@@ -39,11 +39,13 @@ def experiment(
     quiet_distilabel()
     from specdistill.cli.compare import show_page, write_page
     from specdistill.cli.evaluate import notes
+    from specdistill.schemas.layout import RunLayout
     from specdistill.train.evaluation.experiment import run_experiment
 
     results = run_experiment(asked, folder, err(), notes())
     page = write_page(results, folder / "report", None, f"Experiment: {asked.name}")
-    swept = write_sweep_of(asked.run, asked.truth, folder / "report") if asked.truth else []
+    truth = asked.truth or RunLayout(asked.run).audit_verdicts
+    swept = write_sweep_of(asked.run, truth, folder / "report") if truth.is_file() else []
     if as_json:
         print_json({**page, "sweep": swept})
         return
