@@ -93,7 +93,7 @@ def metric_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], baseli
 
 
 def cell_text(cell: Mapping[str, Any] | None, share: bool, is_baseline: bool) -> str:
-    """One value with its interval, and its difference from the baseline where it is shown."""
+    """One value with its interval and its difference from the baseline, `on N` prompts where fewer were shared."""
     if cell is None:
         return "–"
     text = number(cell, share)
@@ -101,7 +101,8 @@ def cell_text(cell: Mapping[str, Any] | None, share: bool, is_baseline: bool) ->
     if is_baseline or not gap:
         return str(text)
     mark = {"better": "**better**", "worse": "**worse**", "differs": "differs", "not shown": "not shown"}
-    return f"{text}; {points(gap, share)} {mark[gap['verdict']]}"
+    fewer = f" on {gap['prompts']}" if gap["prompts"] < cell["prompts"] else ""
+    return f"{text}; {points(gap, share)} {mark[gap['verdict']]}{fewer}"
 
 
 def number(cell: Mapping[str, Any], share: bool = True) -> Safe:

@@ -123,7 +123,7 @@ def cells(
 def gap_of(row: dict[str, Any]) -> dict[str, Any]:
     """The difference of a row of the differences table."""
     kept = {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
-    return kept | {"verdict": row["verdict"], "paired": row["paired"], "apart": apart(row)}
+    return kept | {"verdict": row["verdict"], "paired": row["paired"], "apart": apart(row), "prompts": row["prompts"]}
 
 
 def suites_of(results: Sequence[Result]) -> list[str]:
