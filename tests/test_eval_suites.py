@@ -11,7 +11,7 @@ import pytest
 
 from specdistill.errors import PromptError, RecipeError, UsageError
 from specdistill.schemas.evaluation import ITEMS
-from specdistill.train.evaluation.arms import ARMS
+from specdistill.train.evaluation.arms import ARMS, constitutional
 from specdistill.train.evaluation.grading import read_grade
 from specdistill.train.evaluation.plan import ExperimentRecipe, cells_of, load_experiment
 from specdistill.train.evaluation.public import PUBLIC
@@ -160,3 +160,15 @@ def test_recipes_of_experiments_are_strict(tmp_path):
 )
 def test_a_grade_that_cannot_be_read_is_an_abstention(kind, text, finish, status):
     assert read_grade(kind, text, finish)["status"] == status
+
+
+def test_pairs_with_a_revision_on_either_side_are_constitutional():
+    pairs = pl.DataFrame(
+        {
+            "chosen_arm": ["spec", "constitution", None, "spec"],
+            "rejected_arm": ["contrast", "contrast", "constitution", "spec"],
+        }
+    )
+    assert pairs.select(constitutional(pairs)).to_series().to_list() == [False, True, True, False]
+    older = pairs.drop("chosen_arm")
+    assert older.select(constitutional(older)).to_series().to_list() == [False, False, True, False]

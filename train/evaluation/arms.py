@@ -55,8 +55,8 @@ _KINDS = (
 )
 ARMS = {kind.name: kind for kind in _KINDS}
 """Name to arm."""
-CONSTITUTIONAL = ("constitutional", "revised", "critique")
-"""Values of `rejected_arm` (or of a candidate's arm) that mark pairs made by critique and revision."""
+CONSTITUTION = "constitution"
+"""Arm of candidates made by critique and revision (arXiv 2212.08073); one on either side makes such a pair."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def arm_rows(material: Material, arm: str, *, fraction: float, seed: int, match_
     elif arm == "sft_no_reasoning":
         config, rows = "sft", without_reasoning(train["sft"])
     elif arm == "constitutional":
-        config, rows = "preference", train["preference"].filter(pl.col("rejected_arm").is_in(list(CONSTITUTIONAL)))
+        config, rows = "preference", train["preference"].filter(constitutional(train["preference"]))
     elif kind.method == "dpo":
         config = "preference"
-        rows = train["preference"].filter(~pl.col("rejected_arm").is_in(list(CONSTITUTIONAL)))
+        rows = train["preference"].filter(~constitutional(train["preference"]))
     else:
         config = "prompts" if kind.method == "grpo" else "sft"
         rows = train[config]
@@ -130,6 +130,12 @@ def arm_rows(material: Material, arm: str, *, fraction: float, seed: int, match_
     if rows.is_empty():
         raise UsageError(f"This run has no rows for arm '{arm}'.", "Leave the arm out, or build what it needs.")
     return {config: rows}
+
+
+def constitutional(pairs: pl.DataFrame) -> pl.Expr:
+    """Which preference pairs were made by critique and revision."""
+    sides = [name for name in ("chosen_arm", "rejected_arm") if name in pairs.columns]
+    return pl.any_horizontal((pl.col(name) == CONSTITUTION).fill_null(False) for name in sides)
 
 
 def kind_of(arm: str) -> ArmKind:
