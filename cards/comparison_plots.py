@@ -49,8 +49,8 @@ def headline(figure: Figure, page: Page) -> bool:
         for at, name in enumerate(names):
             if cell := row["cells"].get(name):
                 _bar(axes, at, cell, 100.0, GREY if name == page["baseline"] else BLUE)
-        axes.set(xlim=(-3, 103), title=_title(row))
-        axes.title.set_fontsize(9)
+        axes.set_xlim(-3, 103)
+        axes.set_title(_title(row), fontsize=9)
         axes.tick_params(labelsize=8)
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(names)), [_plain(name) for name in names])
@@ -104,8 +104,8 @@ def efficiency(figure: Figure, page: Page) -> bool:
                 [100 * point["high"] for point in known], color=colour, alpha=0.18,
             )  # fmt: skip
             axes.vlines(rows, [100 * p["lowest"] for p in points], [100 * p["highest"] for p in points], color=colour)
-        axes.set(ylim=(-3, 103), xlabel="training rows", title=curve["title"])
-        axes.title.set_fontsize(9)
+        axes.set(ylim=(-3, 103), xlabel="training rows")
+        axes.set_title(curve["title"], fontsize=9)
     panels[0].set_ylabel("%")
     panels[0].legend(fontsize=8)
     return True
@@ -149,8 +149,8 @@ def _reach(cell: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _title(row: Mapping[str, Any]) -> str:
-    sign = {"higher": " (more is better)", "lower": " (less is better)"}.get(row["better"], "")
-    return f"{row['title']}{sign}, %"
+    sign = {"higher": " ↑", "lower": " ↓"}.get(row["better"], "")
+    return f"{row['title']}{sign} (%)"
 
 
 def _plain(name: str) -> str:

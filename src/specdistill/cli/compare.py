@@ -19,6 +19,9 @@ def compare(
     as_json: bool = JsonFlag,
 ) -> None:
     """Compare evaluations: differences with intervals, paired where two models answered the same prompts."""
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
     page = write_page(result_folders(folders), target, baseline, title)
     if as_json:
         print_json(page)
@@ -72,17 +75,18 @@ def show_page(page: dict[str, Any]) -> None:
     from specdistill.cards.comparison import number, points
 
     console = out()
-    table = Table("result", *(row["title"] for row in page["headline"]), title=safe(page["title"]), show_lines=True)
+    names = [result["name"] for result in page["results"]]
+    table = Table("metric", *map(safe, names), title=safe(page["title"]), box=None, pad_edge=False)
     marks = {"better": "[green]better[/]", "worse": "[red]worse[/]", "differs": "differs", "not shown": "not shown"}
-    for result in page["results"]:
+    for row in page["headline"]:
         cells = []
-        for row in page["headline"]:
-            cell = row["cells"].get(result["name"])
+        for name in names:
+            cell = row["cells"].get(name)
             text = "–" if cell is None else str(number(cell, row["share"]))
             if cell and cell["difference"]:
-                text += f"\n{points(cell['difference'], row['share'])} {marks[cell['difference']['verdict']]}"
+                text += f"\n{points(cell['difference'], row['share'])}\n{marks[cell['difference']['verdict']]}"
             cells.append(text)
-        table.add_row(safe(result["name"]), *cells)
+        table.add_row(row["title"], *cells)
     console.print(table)
     for heading, lines in (
         ("may be said", page["sentences"][:3]),

@@ -65,6 +65,9 @@ def evaluate(
     from specdistill.train.runtime import prepare_process
 
     prepare_process()
+    from specdistill.builders.shim import quiet_distilabel
+
+    quiet_distilabel()
     from specdistill.schemas.files import write_whole
     from specdistill.train.data import open_set
     from specdistill.train.evaluation import evaluate as evaluation
