@@ -231,7 +231,7 @@ def report(
     wanted: float = typer.Option(0.95, "--precision", min=0.0, max=1.0, help="Precision the threshold is to reach."),
     as_json: bool = JsonFlag,
 ) -> None:
-    """Agreement, judge against people, precision and recall of the accepted set, pace, for RUN/audit/report and card."""
+    """Agreement, judge against people, precision and recall of the accepted set, pace; for RUN/audit/report, card."""
     from specdistill.builders.shim import quiet_distilabel
 
     quiet_distilabel()
