@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -34,6 +35,10 @@ VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 CARD = "README.md"
 SPEC_FILES = ("*.md", "categories/*.md", "rendered/*.md", "clauses.parquet")
 """What of a run's `spec/` is shipped."""
+
+
+PLACES = frozenset({"path", "spec"})
+"""Keys of a recipe whose value may be a path."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,27 @@ def build_tree(
     try:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        made = fill(layout, building, manifest.model_copy(update={"release": release}), shard_bytes)
+        made = fill(
+            layout,
+            building,
+            manifest.model_copy(update={"release": release, "recipe": shareable(manifest.recipe)}),
+            shard_bytes,
+        )
         swap(building, to_dir)
     except OSError as exc:
         raise disk_error(to_dir, exc) from exc
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return made
+
+
+def shareable(value: Any, key: str = "") -> Any:
+    """A recipe without the folders of the machine it ran on: of an absolute path only the last part is told."""
+    if isinstance(value, Mapping):
+        return {name: shareable(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shareable(item, key) for item in value]
+    return Path(value).name if isinstance(value, str) and key in PLACES and Path(value).is_absolute() else value
 
 
 def release_of(ask: Ask, layout: RunLayout, previous: Manifest | None) -> Release:

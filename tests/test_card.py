@@ -16,7 +16,7 @@ from run_fixture import recipe, write_run
 from specdistill.cards.card import citation, licence_entry, size_category
 from specdistill.cards.changes import changes
 from specdistill.cards.shards import GROUP_ROWS, write_split
-from specdistill.cards.tree import Ask, build_tree
+from specdistill.cards.tree import Ask, build_tree, shareable
 from specdistill.errors import InvariantError, PublishError, RunError, SchemaError, UsageError
 from specdistill.schemas.configs import KTO, TABLES
 from specdistill.schemas.features import feature, features
@@ -314,3 +314,15 @@ def test_a_citation_cannot_be_broken_out_of(run: RunLayout) -> None:
 def test_a_type_without_counterpart_is_named() -> None:
     with pytest.raises(SchemaError, match="Date"):
         feature(pl.Date)
+
+
+def test_a_release_does_not_tell_the_folders_of_the_machine_it_was_made_on(run: RunLayout, tmp_path: Path) -> None:
+    recipe = {"spec": "/home/me/policy", "prompts": [{"path": "/home/me/p.jsonl", "columns": {"prompt": "/q"}}]}
+    assert shareable(recipe) == {"spec": "policy", "prompts": [{"path": "p.jsonl", "columns": {"prompt": "/q"}}]}
+    assert shareable({"prompts": [{"path": "data/p.jsonl"}]}) == {"prompts": [{"path": "data/p.jsonl"}]}
+    manifest = Manifest.model_validate_json(run.manifest.read_bytes())
+    manifest.recipe["prompts"] = [{"path": "/home/me/secret-project/p.jsonl"}]
+    run.manifest.write_text(manifest.model_dump_json())
+    build_tree(run, tmp_path / "t", ASK)
+    texts = [path.read_text() for path in (tmp_path / "t").rglob("*") if path.suffix in (".json", ".md", ".yaml")]
+    assert not [text for text in texts if "/home/me" in text or "secret-project" in text]
