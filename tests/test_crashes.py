@@ -26,7 +26,8 @@ def operations(made):
 
 def test_every_stage_is_among_the_moments(operations):
     assert {stage_of(operation) for operation in operations} == {
-        "spec", "prompts", "recipe", "the run folder", "candidates", "judgments", "datasets", "manifest", "report",
+        "spec", "cleaning", "prompts", "recipe", "the run folder",
+        "candidates", "judgments", "datasets", "manifest", "report",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rule_judge import FakeRuleJudge
 from typer.testing import CliRunner
 
+from specdistill.builders.parts import write_part
 from specdistill.cli.app import app
 from specdistill.schemas.evaluation import EVAL_TABLES
 from specdistill.train.data import open_set
@@ -186,7 +187,8 @@ def test_a_grader_over_http_gives_compliance_outcomes_and_translations(home, tmp
             pl.lit("Take your time.").alias("answer"),
             pl.lit("The policy for tools decides: [TO-C1].").alias("reasoning"),
         )
-        rows.write_parquet(part)
+        part.unlink()
+        write_part(part.parent, rows)  # a part is named by its content
         evaluation.evaluate(asked, tmp_path, lambda *_: None)
     result = read_result(tmp_path)
     grades = result.rows("grades")
