@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 from distilabel.pipeline import Pipeline
 from distilabel.typing import FormattedInput
-from pydantic import PrivateAttr
 
 from specdistill.builders.audit.stage import people_of
 from specdistill.builders.comparing import COMPARE_VERSION, choice_schema, compare_messages, read_choice
@@ -21,7 +20,7 @@ from specdistill.builders.pipelines import ReadRows
 from specdistill.builders.run import read_rows
 from specdistill.builders.runner import SAMPLES, Hooks, run_to_end, walk
 from specdistill.builders.selection import select
-from specdistill.builders.tasks import SampledTask, judge_digest
+from specdistill.builders.tasks import SpecTask, judge_digest, missing_indexes
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout
@@ -34,12 +33,11 @@ COLUMNS = ["prompt_id", "prompt", "category", "chosen_id", "rejected_id", "chose
 """Of a pair: ids and answers."""
 
 
-class ComparePair(SampledTask):
+class ComparePair(SpecTask):
     """Says which of two answers follows the spec better; every sample is a choice or an abstention.
 
     Attributes:
-        spec: folder of the spec.
-        examples: whether the spec's worked examples are shown.
+        spec, examples: as for `SpecTask`.
         compare_digest: digest of model, sampling and template, on every row.
         justification_chars: most characters of the justification.
         guided: whether the JSON schema is enforced by the engine.
@@ -51,14 +49,10 @@ class ComparePair(SampledTask):
     Output columns: those of the comparisons table.
     """
 
-    spec: str
-    examples: bool = False
     compare_digest: str = ""
     justification_chars: int = 240
     guided: bool = True
     swapped: bool = False
-
-    _contexts: SpecContexts | None = PrivateAttr(None)
 
     @property
     def inputs(self) -> list[str]:
@@ -69,13 +63,6 @@ class ComparePair(SampledTask):
     def outputs(self) -> list[str]:
         """Columns given."""
         return [name for name in COMPARISONS.names if name not in COLUMNS]
-
-    @property
-    def contexts(self) -> SpecContexts:
-        """The rendered specs; loaded on first use."""
-        if self._contexts is None:
-            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
-        return self._contexts
 
     def sides(self, row: Mapping[str, Any]) -> tuple[str, str]:
         """`chosen` and `rejected` in the order they are shown."""
@@ -156,17 +143,14 @@ def wanted_comparisons(
 ) -> list[dict[str, Any]]:
     """Pairs that lack comparisons, with the samples wanted of each order."""
     asked = recipe.preference.pairwise
+    judge, samples = compare_digest(recipe), range(asked.samples if asked else 0)
     wanted = []
     for pair in pairs:
+        shown = contexts.digest(pair["category"])
         missing = {}
         for name, sides in zip(ORDERS, (("chosen", "rejected"), ("rejected", "chosen")), strict=True):
             first, second = (pair[f"{side}_id"] for side in sides)
-            shown = contexts.digest(pair["category"])
-            keys = (
-                comparison_id(first, second, compare_digest(recipe), shown, i)
-                for i in range(asked.samples if asked else 0)
-            )
-            missing[name] = [index for index, key in enumerate(keys) if key not in done]
+            missing[name] = missing_indexes((comparison_id(first, second, judge, shown, i) for i in samples), done)
         if any(missing.values()):
             row = {name: pair[name] for name in COLUMNS if name not in ("chosen", "rejected")}
             answers = {side: pair[side][-1]["content"] for side in ("chosen", "rejected")}

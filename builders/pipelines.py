@@ -5,6 +5,7 @@ The pipelines validate, print and run under stock distilabel too; a build runs t
 
 # No `from __future__ import annotations` here: distilabel reads the type hints of `process` at run time.
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,8 @@ class ReadRows(GeneratorStep):
             yield [], True
 
 
-class ScreenCandidates(Step):
-    """Lets through what is worth a judge's time. The reasons are derived again at selection, from the stored rows.
+class FilterCandidates(Step):
+    """Lets some candidates through, by what they say and what the spec is.
 
     Attributes:
         clauses: the run's clause table.
@@ -111,42 +112,32 @@ class ScreenCandidates(Step):
         """Nothing new."""
         return []
 
+    @abstractmethod
+    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+        """Whether a candidate goes on."""
+
     def process(self, inputs: StepInput) -> StepOutput:  # type: ignore[override]
         """distilabel's hook: the rows that pass."""
         limits = Screens.model_validate(self.limits)
         if self._facts is None:
             self._facts = SpecFacts.of(pl.read_parquet(self.clauses), limits.copied_words)
-        yield [row for row in inputs if screen(row, self._facts, limits) is None]
+        yield [row for row in inputs if self.passes(row, self._facts, limits)]
 
 
-class PickLeaks(Step):
-    """Lets through answers whose only fault is that a phrase of theirs leaks: those that a rewrite can mend.
+class ScreenCandidates(FilterCandidates):
+    """Lets through what is worth a judge's time. The reasons are derived again at selection, from the stored rows."""
 
-    Attributes:
-        clauses, limits: as for the screen.
-    """
+    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+        """Whether no screen has a reason against it."""
+        return screen(row, facts, limits) is None
 
-    clauses: str
-    limits: dict[str, Any]
 
-    _facts: SpecFacts | None = PrivateAttr(None)
+class PickLeaks(FilterCandidates):
+    """Lets through answers whose only fault is that a phrase of theirs leaks: those that a rewrite can mend."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """Columns needed."""
-        return ["prompt", "arm", "parse", "reasoning", "answer", "error"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """Nothing new."""
-        return []
-
-    def process(self, inputs: StepInput) -> StepOutput:  # type: ignore[override]
-        """distilabel's hook: the rows that can be mended."""
-        limits = Screens.model_validate(self.limits)
-        if self._facts is None:
-            self._facts = SpecFacts.of(pl.read_parquet(self.clauses), limits.copied_words)
-        yield [row for row in inputs if repairable(row, self._facts, limits)]
+    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+        """Whether a rewrite can mend it."""
+        return repairable(row, facts, limits)
 
 
 def build_pipeline(

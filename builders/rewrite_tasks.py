@@ -71,10 +71,6 @@ class ReviseBySpec(Rewrite):
         text = self.contexts.text(category)
         return self.with_schema(revise_messages(text, input["prompt"], input["answer"], anchor, self.reasoning))
 
-    def row(self, row: Mapping[str, Any], index: int, completion: Completion) -> dict[str, Any]:
-        """The revised candidate."""
-        return super().row(row, index, completion) | {"category_digest": self.contexts.category_digest(row["category"])}
-
 
 def rewrite_id(parent: str, arm: str, generator: str, index: int) -> str:
     """Key of a rewrite."""

@@ -59,6 +59,27 @@ class SampledTask(Task):
         ]
 
 
+class SpecTask(SampledTask):
+    """A task that shows its model spec(category).
+
+    Attributes:
+        spec: folder of the spec.
+        examples: whether the spec's worked examples are shown.
+    """
+
+    spec: str
+    examples: bool = False
+
+    _contexts: SpecContexts | None = PrivateAttr(None)
+
+    @property
+    def contexts(self) -> SpecContexts:
+        """The rendered specs; loaded on first use, so that the step can travel to another process without them."""
+        if self._contexts is None:
+            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
+        return self._contexts
+
+
 def completion_of(text: str | None, finish_reason: str | None = None) -> Completion:
     """A generation of any distilabel LLM as a completion; None is a failed call."""
     if text is None:
@@ -79,12 +100,11 @@ def completions_of(output: Mapping[str, Any] | None, samples: int) -> dict[int, 
     }
 
 
-class GenerateWithSpec(SampledTask):
+class GenerateWithSpec(SpecTask):
     """Samples (reasoning, answer) for a prompt with spec(category) in context, or without it in the contrast arm.
 
     Attributes:
-        spec: folder of the spec.
-        examples: whether the spec's worked examples are shown.
+        spec, examples: as for `SpecTask`.
         arm: `spec` or `contrast`.
         reasoning: how reasoning is had: `native`, `prompted`, `guided`.
         placement: where the spec stands: `system` or `wrapped`.
@@ -98,16 +118,12 @@ class GenerateWithSpec(SampledTask):
     Output columns: those of the candidates table.
     """
 
-    spec: str
-    examples: bool = False
     arm: str = Arm.SPEC.value
     reasoning: str = "native"
     placement: str = "system"
     generator_digest: str = ""
     reasoning_chars: int = 4000
     answer_chars: int = 4000
-
-    _contexts: SpecContexts | None = PrivateAttr(None)
 
     @property
     def inputs(self) -> list[str]:
@@ -118,13 +134,6 @@ class GenerateWithSpec(SampledTask):
     def outputs(self) -> list[str]:
         """Columns given."""
         return [name for name in CANDIDATES.names if name not in ("prompt_id", "category")]
-
-    @property
-    def contexts(self) -> SpecContexts:
-        """The rendered specs; loaded on first use, so that the step can travel to another process without them."""
-        if self._contexts is None:
-            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
-        return self._contexts
 
     def spec_digest(self, category: str) -> str | None:
         """Digest of the text shown for a category; None in the contrast arm."""
@@ -159,6 +168,7 @@ class GenerateWithSpec(SampledTask):
         text = storable(completion.canonical())
         reading = None if failed else self.read(text, completion.finish_reason)
         kept = reading is not None and reading.parse == ParseOutcome.OK
+        spec_digest = self.spec_digest(row["category"])
         return {
             **row,
             "candidate_id": self.candidate_id(row, index),
@@ -166,8 +176,8 @@ class GenerateWithSpec(SampledTask):
             "sample_index": index,
             "model": self.llm.model_name,
             "generator_digest": self.generator_digest,
-            "spec_digest": self.spec_digest(row["category"]),
-            "category_digest": self.contexts.category_digest(row["category"]) if self.arm == Arm.SPEC else None,
+            "spec_digest": spec_digest,
+            "category_digest": None if spec_digest is None else self.contexts.category_digest(row["category"]),
             "parse": (ParseOutcome.FAILED if reading is None else reading.parse).value,
             "reasoning": reading.reasoning if reading else None,
             "answer": reading.answer if reading else None,
@@ -179,12 +189,11 @@ class GenerateWithSpec(SampledTask):
         }
 
 
-class JudgeWithSpec(SampledTask):
+class JudgeWithSpec(SpecTask):
     """Scores a candidate with the same spec in view; every sample is a judgment or an abstention.
 
     Attributes:
-        spec: folder of the spec.
-        examples: whether the spec's worked examples are shown.
+        spec, examples: as for `SpecTask`.
         judge_digest: digest of model, sampling and rubric, on every row.
         justification_chars: most characters of the justification.
         guided: whether the JSON schema is enforced by the engine.
@@ -196,14 +205,10 @@ class JudgeWithSpec(SampledTask):
     Output columns: those of the judgments table.
     """
 
-    spec: str
-    examples: bool = False
     judge_digest: str = ""
     justification_chars: int = 240
     guided: bool = True
     hint: bool = False
-
-    _contexts: SpecContexts | None = PrivateAttr(None)
 
     @property
     def inputs(self) -> list[str]:
@@ -215,13 +220,6 @@ class JudgeWithSpec(SampledTask):
     def outputs(self) -> list[str]:
         """Columns given."""
         return [name for name in JUDGMENTS.names if name not in ("candidate_id", "prompt_id", "category")]
-
-    @property
-    def contexts(self) -> SpecContexts:
-        """The rendered specs; loaded on first use."""
-        if self._contexts is None:
-            self._contexts = SpecContexts.load(self.spec, examples=self.examples)
-        return self._contexts
 
     def format_input(self, input: dict[str, Any]) -> FormattedInput:
         """The messages of one judge call, with the verdict's JSON schema."""

@@ -14,6 +14,7 @@ import polars as pl
 
 from specdistill.builders.audit.agreement import RESAMPLES, SEED, Number
 from specdistill.schemas.audit import Final, Kind
+from specdistill.schemas.intervals import wilson
 
 PAUSE = 30 * 60
 """Seconds; a longer gap between two answers is a break, not work."""
@@ -93,7 +94,8 @@ def rates(rows: pl.DataFrame, wanted: float) -> dict[str, Any]:
         found[name] = share(everything, within, hits)
         low, high = np.percentile(values, [2.5, 97.5]) if values else (None, None)
         if values and low == high:  # all alike: a bootstrap cannot see what it never drew
-            low, high = wilson(int((within & hits).sum()), int(within.sum()))
+            exact = wilson(int((within & hits).sum()), int(within.sum()))
+            low, high = exact["low"], exact["high"]
         found[f"{name}_low"], found[f"{name}_high"] = (None if bound is None else float(bound) for bound in (low, high))
     found["precision_records"] = int(accepts.sum())
     found["recall_records"] = int(good.sum())
@@ -114,14 +116,6 @@ def rates(rows: pl.DataFrame, wanted: float) -> dict[str, Any]:
     reaching = [point for point in curve if point["precision"] is not None and point["precision"] >= wanted]
     found["threshold"] = reaching[0]["threshold"] if reaching else None
     return found
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927)."""
-    z, share = 1.959963984540054, hits / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def pace(responses: pl.DataFrame) -> list[dict[str, Any]]:
