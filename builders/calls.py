@@ -75,6 +75,8 @@ class Caller:
 
     async def load(self) -> None:
         """Load the engine once, off the event loop: a vLLM start takes half a minute."""
+        if self._loaded:
+            return
         async with self._loading:
             if not self._loaded:
                 await asyncio.to_thread(self.engine.load)

@@ -41,6 +41,8 @@ class SpecContexts:
     ) -> None:
         self.spec, self.examples, self.budget, self.count = spec, examples, budget, count
         self._rendered: dict[str, Rendered] = {}
+        self._category_digests: dict[str, str] = {}
+        self._example_anchors: dict[str, str] = {}
 
     @classmethod
     def load(cls, source: str | Path, *, examples: bool = False) -> SpecContexts:
@@ -72,9 +74,10 @@ class SpecContexts:
 
     def category_digest(self, label: str) -> str:
         """Digest of the category's own content (of all of them, for a union), whatever else is shown with it."""
-        ids = self.rendered(label).categories
-        digests = [self.spec.category(name).digest for name in ids]
-        return digests[0] if len(digests) == 1 else digest(*digests)
+        if label not in self._category_digests:
+            digests = [self.spec.category(name).digest for name in self.rendered(label).categories]
+            self._category_digests[label] = digests[0] if len(digests) == 1 else digest(*digests)
+        return self._category_digests[label]
 
     @property
     def anchors(self) -> frozenset[str]:
@@ -83,5 +86,7 @@ class SpecContexts:
 
     def example_anchor(self, label: str) -> str:
         """An anchor of the category, to show the citation form."""
-        clauses = self.spec.category(categories_of(label)[0]).clauses
-        return clauses[0].anchor if clauses else sorted(self.rendered(label).anchors)[0]
+        if label not in self._example_anchors:
+            clauses = self.spec.category(categories_of(label)[0]).clauses
+            self._example_anchors[label] = clauses[0].anchor if clauses else sorted(self.rendered(label).anchors)[0]
+        return self._example_anchors[label]

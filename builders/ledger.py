@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from specdistill.errors import DiskError, RunError
 
 COMMIT_SECONDS = 0.25
@@ -45,6 +47,14 @@ ON CONFLICT(key) DO UPDATE SET stage=excluded.stage, session=excluded.session, o
     completion_tokens=excluded.completion_tokens, seconds=excluded.seconds, result=excluded.result
 WHERE calls.ok = 0
 """
+
+
+SENT = "INSERT INTO sent VALUES (?,?,?)"
+ENDED = "UPDATE sessions SET seconds = ?, ended = ? WHERE session = ?"
+AT_ONCE = 32
+"""Rows of one INSERT statement."""
+Write = tuple[str, tuple[Any, ...]]
+"""A statement and its values."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Ledger:
             raise ledger_error(path, exc) from exc
         self.session: int = row[0]
         self._started = time.monotonic()
-        self._queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
@@ -121,7 +131,7 @@ class Ledger:
         self._check()
         now = time.time()
         for key in keys:
-            self._queue.put(("INSERT INTO sent VALUES (?,?,?)", (key, self.session, now)))
+            self._queue.put((SENT, (key, self.session, now)))
 
     def record(self, call: Call) -> None:
         """Journal one call; durable within `COMMIT_SECONDS`.
@@ -139,7 +149,7 @@ class Ledger:
             call.prompt_tokens,
             call.completion_tokens,
             call.seconds,
-            json.dumps(call.result, ensure_ascii=False),
+            orjson.dumps(call.result).decode(),
         )
         self._queue.put((UPSERT, values))
 
@@ -153,9 +163,7 @@ class Ledger:
             DiskError: something could not be written.
         """
         seconds = time.monotonic() - self._started
-        self._queue.put(
-            ("UPDATE sessions SET seconds = ?, ended = ? WHERE session = ?", (seconds, ended, self.session))
-        )
+        self._queue.put((ENDED, (seconds, ended, self.session)))
         self._queue.put(None)
         self._thread.join()
         self._reader.close()
@@ -184,18 +192,34 @@ class Ledger:
             return False
         open_still = True
         deadline = time.monotonic() + COMMIT_SECONDS
+        writes = {first[0]: [first[1]]}
+        for _ in range(COMMIT_RECORDS):
+            try:
+                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if item is None:
+                open_still = False
+                break
+            writes.setdefault(item[0], []).append(item[1])
         with connection:
-            connection.execute(*first)
-            for _ in range(COMMIT_RECORDS):
-                try:
-                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    break
-                if item is None:
-                    open_still = False
-                    break
-                connection.execute(*item)
+            for statement, rows in writes.items():
+                insert(connection, statement, rows)
         return open_still
+
+
+def insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write many rows of one kind, up to `AT_ONCE` with one step of SQLite.
+
+    Each step gives the interpreter's lock away and has to win it back from the event loop, which is what a row at a
+    time costs most.
+    """
+    values = f"({','.join('?' * len(rows[0]))})"
+    many = statement.replace(values, ",".join([values] * AT_ONCE), 1)
+    whole = 0 if many == statement else len(rows) - len(rows) % AT_ONCE
+    for start in range(0, whole, AT_ONCE):
+        connection.execute(many, [value for row in rows[start : start + AT_ONCE] for value in row])
+    connection.executemany(statement, rows[whole:])
 
 
 def connect(path: Path) -> sqlite3.Connection:

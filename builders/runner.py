@@ -25,6 +25,7 @@ from distilabel.steps.base import GeneratorStep, GlobalStep, Step
 from specdistill.builders.calls import Caller
 from specdistill.builders.engines.base import Engine
 from specdistill.builders.ledger import Ledger
+from specdistill.builders.loops import few_collections, loop_factory
 from specdistill.builders.tasks import SampledTask
 from specdistill.errors import EngineError
 
@@ -266,4 +267,5 @@ def run_to_end(work: Any) -> None:
                 raise Stopped from None
             raise
 
-    asyncio.run(guarded())
+    with few_collections(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(guarded())

@@ -12,8 +12,6 @@ import asyncio
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -135,9 +133,10 @@ class Engine(AsyncLLM):
         Raises:
             EngineError: the engine is not loaded.
         """
-        if self._shared is None or self._shared.backend is None:
+        shared: SharedBackend | None = self._private("_shared")
+        if shared is None or shared.backend is None:
             raise EngineError(f"The engine for '{self.model}' is not loaded.", "Call load() first.")
-        return self._shared.backend
+        return shared.backend
 
     async def complete(self, request: Request) -> list[Completion]:
         """Complete one conversation.
@@ -157,7 +156,7 @@ class Engine(AsyncLLM):
             EngineError: the configuration is at fault (unknown model, refused key), so no row can succeed.
         """
         backend = self.backend
-        async with self._window():
+        async with self._window():  # whoever calls: distilabel's own pipeline sends whole batches
             sampling = Sampling(self.temperature, self.top_p, self.max_tokens, self.seed, self.request_options)
             if self.temperature > 0 or request.samples == 1:
                 return await backend.complete(request, sampling)
@@ -199,16 +198,18 @@ class Engine(AsyncLLM):
         hand."""
         return self.backend.count_tokens(text)
 
-    @asynccontextmanager
-    async def _window(self) -> AsyncIterator[None]:
-        """At most `concurrency` requests in flight, whoever calls: distilabel's own pipeline sends whole
-        batches."""
+    def _window(self) -> asyncio.Semaphore:
+        """At most `concurrency` requests in flight on the running loop."""
         loop = asyncio.get_running_loop()
-        if (window := self._windows.get(loop)) is None:
-            self._windows = {other: kept for other, kept in self._windows.items() if not other.is_closed()}
+        windows: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = self._private("_windows")
+        if (window := windows.get(loop)) is None:
+            self._windows = {other: kept for other, kept in windows.items() if not other.is_closed()}
             window = self._windows[loop] = asyncio.Semaphore(self.concurrency)
-        async with window:
-            yield
+        return window
+
+    def _private(self, name: str) -> Any:
+        """A private attribute, past pydantic's `__getattr__`: that costs 10 µs, several times a request."""
+        return (self.__pydantic_private__ or {})[name]
 
     def __getstate__(self) -> dict[Any, Any]:
         """Fields only: distilabel pickles its LLMs into subprocesses, where `load` starts a backend of its

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import orjson
 from pydantic import Field, SecretStr
@@ -268,7 +269,8 @@ class OpenAIBackend(Backend):
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0),  # the engine's window is the limit
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=urlsplit(self._url).hostname not in _LOOPBACK,  # proxies, but not for our own servers
+            # Proxies, but not for our own servers. Where none is set, asking for one with each request is dear.
+            trust_env=urlsplit(self._url).hostname not in _LOOPBACK and bool(getproxies()),
         )
 
     def _clean(self, text: str) -> str:
@@ -282,6 +284,9 @@ async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:
     Raises:
         RowFault: it is longer.
     """
+    declared = reply.content_length
+    if declared is not None and declared <= limit and "Content-Encoding" not in reply.headers:
+        return await reply.read()  # the parser holds the body to what was declared
     found = bytearray()
     async for chunk in reply.content.iter_any():
         found += chunk
