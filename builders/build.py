@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.audit.stage import people_of
+from specdistill.builders.budget import open_budget
 from specdistill.builders.calibration import calibrate, population_of, stored_labels
 from specdistill.builders.compare_stage import compare_pairs, stored_comparisons
 from specdistill.builders.comparing import order_numbers
@@ -107,7 +108,7 @@ def build(
         for path in heal(layout):
             observer.note(f"A damaged part was set aside as {path}; its rows come back from the ledger.")
         recipe = resolved(recipe, base)
-        ledger = Ledger(layout.ledger)
+        ledger = Ledger(layout.ledger, open_budget(layout.ledger, recipe.budget))
         ended = "failed"
         try:
             contexts = prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))

@@ -40,6 +40,7 @@ class Caller:
 
         Raises:
             EngineUnreachable, EngineError: no row can succeed.
+            Held: the run's token budget is spent.
             DiskError: the ledger cannot be written.
         """
         base = digest("call", self.identity, messages, schema)
@@ -60,9 +61,18 @@ class Caller:
     async def ask(
         self, messages: Messages, schema: dict[str, Any] | None, indexes: Sequence[int], keys: dict[int, str]
     ) -> dict[int, Completion]:
-        """One request for the given samples; what came back, journalled."""
+        """One request for the given samples; what came back, journalled.
+
+        Raises:
+            Held: the run's token budget is spent.
+        """
+        budget = self.ledger.budget
+        if budget is not None:
+            budget.ask()  # a spent budget starts no engine
         await self.load()
         async with self.window:
+            if budget is not None:
+                budget.ask()
             self.ledger.mark_sent([keys[index] for index in indexes])
             started = time.monotonic()
             completions = await self.engine.complete(Request(messages, len(indexes), schema, seed=indexes[0]))
@@ -71,6 +81,8 @@ class Caller:
         for position, (index, completion) in enumerate(came.items()):
             # The request is one: its prompt tokens and its time are counted with its first sample only.
             self.journal(keys[index], completion, seconds if position == 0 else 0.0, first=position == 0)
+            if budget is not None:
+                budget.add(completion, first=position == 0)
         return came
 
     async def load(self) -> None:

@@ -17,11 +17,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from specdistill.errors import DiskError, RunError
+
+if TYPE_CHECKING:
+    from specdistill.builders.budget import TokenBudget
 
 COMMIT_SECONDS = 0.25
 """Most seconds that a finished call waits for its commit."""
@@ -84,14 +87,14 @@ class Ledger:
     State: a connection for reading, a thread with its own connection for writing.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or create.
+    def __init__(self, path: Path, budget: TokenBudget | None = None) -> None:
+        """Open or create. `budget` is what callers ask before a request and tell of what came.
 
         Raises:
             RunError: the file is damaged or is not a ledger.
             DiskError: it cannot be created.
         """
-        self.path = path
+        self.path, self.budget = path, budget
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = connect(path)

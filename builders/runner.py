@@ -22,6 +22,7 @@ from typing import Any
 from distilabel.pipeline import Pipeline
 from distilabel.steps.base import GeneratorStep, GlobalStep, Step
 
+from specdistill.builders.budget import Held
 from specdistill.builders.calls import Caller
 from specdistill.builders.engines.base import Engine
 from specdistill.builders.ledger import Ledger
@@ -107,6 +108,7 @@ async def walk(
     Raises:
         EngineError: the pipeline is of a kind this runner does not take, or an engine cannot be used.
         EngineUnreachable: an engine does not answer at all.
+        BudgetSpent: the run's token budget held requests back; everything else is done.
     """
     nodes = build_nodes(pipeline)
     models = [node.step.llm for node in nodes.values() if isinstance(node.step, SampledTask)]
@@ -125,6 +127,8 @@ async def walk(
     finally:
         for engine in engines.values():  # steps may share one, so none of them unloads it
             engine.unload()
+    if ledger.budget is not None:
+        ledger.budget.check()
 
 
 def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -217,6 +221,8 @@ async def sample(
             messages, structured = given if isinstance(given, tuple) else (given, None)
             schema = (structured or {}).get("schema")
             await out(task.rows(row, await caller.complete(messages, schema, wanted)))
+        except Held:  # the rest of the pipeline ends as usual; `walk` says why it is not whole
+            pass
         finally:
             window.release()
 

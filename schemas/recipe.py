@@ -200,6 +200,16 @@ class Quota(Strict):
         return self.per_category is not None or bool(self.per_outcome)
 
 
+class Budget(Strict):
+    """Most tokens that the whole run may cost, as the engines count them, over all its steps and sessions. A build that
+    reaches one asks nothing more, keeps what is in flight, and goes on when it is raised."""
+
+    completion_tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens, reasonings and verdicts included; none means no limit."""
+    prompt_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of requests, counted once a request and whether or not a server had them cached."""
+
+
 class Split(Strict):
     """Shares of prompts, per category, that go to other splits than train."""
 
@@ -256,6 +266,7 @@ class Recipe(Strict):
     constitution: Constitution | None = None
     screens: Screens = Screens()
     quota: Quota = Quota()
+    budget: Budget = Budget()
     preference: Preference = Preference()
     heuristic: Heuristic = Heuristic()
     split: Split = Split()

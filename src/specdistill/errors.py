@@ -79,6 +79,10 @@ class RunLocked(RunError):
     """Another process is building in the same run folder."""
 
 
+class BudgetSpent(RunError):
+    """The run's token budget is spent. What is there is kept, and the run can be resumed with a larger one."""
+
+
 class DiskError(SpecdistillError, OSError):
     """The disk is full or the folder cannot be written."""
 
