@@ -45,14 +45,14 @@ ANSWERS = {
 }
 
 
-def recipe(name: str = "templated") -> Recipe:
+def recipe(name: str = "templated", samples: int = SAMPLES) -> Recipe:
     """The recipe the rows claim to come from."""
     asked: dict[str, Any] = {
         "name": name,
         "spec": "safety",
         "prompts": [{"library": "seeds"}],
         "generator": {"engine": "transformers", "model": "template/teacher", "reasoning": "prompted",
-                      "samples": SAMPLES},
+                      "samples": samples},
         "contrast": {"samples": CONTRAST},
         "judge": {"engine": "transformers", "model": "template/judge", "k": K, "threshold": 0.6, "aggregate": "mean"},
         "quota": {"per_category": 22, "max_samples_per_prompt": 1},
@@ -63,9 +63,9 @@ def recipe(name: str = "templated") -> Recipe:
     return Recipe.model_validate(asked)
 
 
-def write_templated_run(folder: Path, seed: int = 0) -> RunLayout:
+def write_templated_run(folder: Path, seed: int = 0, samples: int = SAMPLES) -> RunLayout:
     """Write the run, and `truth.parquet` beside it: candidate_id, good, fault."""
-    asked = recipe()
+    asked = recipe(samples=samples)
     layout = RunLayout(folder)
     contexts = prepare(asked, layout, Path(), Observer())
     prompts = read_parts(layout.prompts, PROMPTS)
@@ -76,7 +76,7 @@ def write_templated_run(folder: Path, seed: int = 0) -> RunLayout:
     for prompt in prompts.iter_rows(named=True):
         category, spec_digest = prompt["category"], contexts.digest(prompt["category"])
         clause = right[prompt["source_id"]]
-        arms = [("spec", index) for index in range(SAMPLES)] + [("contrast", index) for index in range(CONTRAST)]
+        arms = [("spec", index) for index in range(samples)] + [("contrast", index) for index in range(CONTRAST)]
         for arm, index in arms:
             fault = draw_fault(rng) if arm == "spec" else "no_citation"
             shown = spec_digest if arm == "spec" else None

@@ -71,12 +71,12 @@ def connect(url: str | None, api_key: str | None) -> tuple[Any, str]:
         api_key: else ARGILLA_API_KEY; an owner's or admin's.
 
     Raises:
-        UsageError: no address or no key was given.
+        UsageError: no address or no key was given, or what was given is no key.
         MissingExtra: the client is not installed.
         AuditError: the server refuses or does not answer.
     """
     url = url or os.environ.get("ARGILLA_API_URL")
-    api_key = api_key or os.environ.get("ARGILLA_API_KEY")
+    api_key = (api_key or os.environ.get("ARGILLA_API_KEY") or "").strip()
     if not url or not api_key:
         missing = "address" if not url else "key"
         raise UsageError(
@@ -84,6 +84,8 @@ def connect(url: str | None, api_key: str | None) -> tuple[Any, str]:
             "Give --url and --api-key, or set ARGILLA_API_URL and ARGILLA_API_KEY; `specdistill audit serve` starts a "
             "server and prints both.",
         )
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise UsageError("The API key holds a character that no key has.", "Copy it again, without anything around it.")
     try:
         import argilla as rg
     except ImportError as exc:
@@ -109,8 +111,8 @@ def get(client: Any, url: str, path: str, **parameters: Any) -> Any:
         return answer.json()
 
 
-def records_of(client: Any, url: str, dataset_id: str, *, responses: bool) -> Iterator[list[dict[str, Any]]]:
-    """A dataset's records as the server has them, page by page.
+def pages_of(client: Any, url: str, dataset_id: str, *, responses: bool) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """A dataset's records as the server has them, page by page, each with how many there are in all.
 
     Raises:
         AuditError: the dataset vanished meanwhile, or as `get`.
@@ -125,7 +127,7 @@ def records_of(client: Any, url: str, dataset_id: str, *, responses: bool) -> It
                 "It was deleted while it was read; run the same command again.",
             )
         if page["items"]:
-            yield page["items"]
+            yield page["items"], page["total"]
         offset += len(page["items"])
         if not page["items"] or offset >= page["total"]:
             return

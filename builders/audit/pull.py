@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.audit.client import get, records_of
+from specdistill.builders.audit.client import get, pages_of
 from specdistill.builders.audit.push import gone, read_server
 from specdistill.builders.parts import parquet_bytes
 from specdistill.errors import AuditError, RunError
@@ -45,11 +45,16 @@ def write_table(layout: RunLayout, table: Table, frame: pl.DataFrame) -> None:
     write_whole(layout.audit / f"{table.name.removeprefix('audit_')}.parquet", parquet_bytes(frame))
 
 
-def pull(layout: RunLayout, client: Any, url: str, seen: Callable[[int], None] = lambda records: None) -> pl.DataFrame:
+def pull(
+    layout: RunLayout,
+    client: Any,
+    url: str,
+    seen: Callable[[str, int, int], None] = lambda dataset, records, total: None,
+) -> pl.DataFrame:
     """Read all answers of the run's datasets and store them. Safe while people work and while other pulls run.
 
     Args:
-        seen: told how many records were read, page by page.
+        seen: told dataset, records read, records in all, page by page.
 
     Returns:
         All stored responses.
@@ -64,11 +69,11 @@ def pull(layout: RunLayout, client: Any, url: str, seen: Callable[[int], None] =
     users = usernames(client, url)
     asked = {(row["record_id"], row["round"]): row for row in read_table(layout, RECORDS).iter_rows(named=True)}
     rows: list[dict[str, Any]] = []
-    read = 0
     for name, dataset_id in sorted(known["datasets"].items()):
         if get(client, url, f"/datasets/{dataset_id}") is None:
             raise gone(name, dataset_id)
-        for page in records_of(client, url, dataset_id, responses=True):
+        read = 0
+        for page, total in pages_of(client, url, dataset_id, responses=True):
             for record in page:
                 number = int((record.get("metadata") or {}).get("round", 1))
                 ask = asked.get((record["external_id"], number))
@@ -77,7 +82,7 @@ def pull(layout: RunLayout, client: Any, url: str, seen: Callable[[int], None] =
                 for response in record.get("responses") or []:
                     rows.append(read_response(response, ask, dataset_id, users))
             read += len(page)
-            seen(read)
+            seen(name, read, total)
     pulled = RESPONSES.frame(rows).unique("response_id", keep="last")  # pages may shift while people log records
     kept = read_table(layout, RESPONSES).filter(~pl.col("dataset_id").is_in(list(known["datasets"].values())))
     responses = pl.concat([kept, pulled]).sort("response_id")

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.audit.client import get, records_of, translated
+from specdistill.builders.audit.client import get, pages_of, translated
 from specdistill.builders.audit.form import policy_text, settings
 from specdistill.errors import AuditError, AuditUnreachable
 from specdistill.schemas.audit import Kind, Say
@@ -90,7 +90,7 @@ def push(
     Args:
         records: rows of `schemas.audit.RECORDS`, written to the run already.
         recreate: make a dataset anew that was deleted on the server.
-        progress: told dataset, records done, records in all.
+        progress: told dataset, records there, records in all; first before anything is sent.
 
     Raises:
         AuditError: a dataset of this run was deleted on the server, or it refuses.
@@ -105,21 +105,22 @@ def push(
         wanted = min_annotators if number == 1 else 1
         dataset = ensure(layout, client, url, workspace, name, Kind(str(kind)), material, wanted, recreate)
         there = {
-            row["external_id"] for page in records_of(client, url, str(dataset.id), responses=False) for row in page
+            row["external_id"] for page, _ in pages_of(client, url, str(dataset.id), responses=False) for row in page
         }
         missing = part.filter(~pl.col("record_id").is_in(list(there)))
         builder = RecordBuilder(material)
+        progress(name, part.height - missing.height, part.height)
         for at in range(0, missing.height, BATCH):
             batch = missing.slice(at, BATCH)
             try:
                 with translated(url):
                     quietly(dataset, [builder.record(row) for row in batch.iter_rows(named=True)])
             except AuditUnreachable as exc:
-                sent = len(there) + at
+                sent = part.height - missing.height + at
                 raise AuditUnreachable(
                     f"{exc.cause} {sent} of {part.height} records of {name} are there.", exc.remedy
                 ) from exc
-            progress(name, len(there) + min(at + BATCH, missing.height), part.height)
+            progress(name, part.height - missing.height + min(at + BATCH, missing.height), part.height)
         done.append(Pushed(name, missing.height, part.height - missing.height))
     return done
 

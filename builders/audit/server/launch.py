@@ -29,6 +29,7 @@ import uvicorn
 from alembic import command
 from alembic.config import Config
 from argilla_server.api.schemas.v1.chat import ChatFieldValue
+from argilla_server.bulk.records_bulk import UpsertRecordsBulk
 from argilla_server.contexts import accounts, records
 from argilla_server.database import ALEMBIC_CONFIG_FILE, AsyncSessionLocal
 from argilla_server.enums import UserRole
@@ -37,7 +38,7 @@ from argilla_server.jobs import dataset_jobs, hub_jobs, webhook_jobs
 from argilla_server.models import User, Workspace, WorkspaceUser
 from argilla_server.settings import settings
 from pydantic import TypeAdapter
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
 RUNNING: set[Any] = set()
 """Jobs under way; the event loop itself holds them only weakly."""
@@ -71,10 +72,12 @@ def refused(*_: Any, **__: Any) -> None:
 
 
 def adapt() -> None:
-    """Replace what needs Redis, and mend two things of the server.
+    """Replace what needs Redis, and mend three things of the server.
 
     - `Question.parsed_settings` builds a pydantic TypeAdapter for every value it checks: a third of the time of a
       bulk upsert. One adapter is enough.
+    - For every record of a bulk upsert it reads the whole dataset definition anew (seven queries) to tell webhooks of
+      it, also where nobody listens. It is asked once a request whether somebody does.
     - Updating a record with a chat field stores pydantic objects in a JSON column, which is a server error.
     """
     application.configure_redis = lambda: None
@@ -86,6 +89,13 @@ def adapt() -> None:
     tables.Question.parsed_settings = property(
         lambda self: adapter(tables.QuestionSettings).validate_python(self.settings)
     )
+    tell = UpsertRecordsBulk._notify_upsert_record_events
+
+    async def tell_who_listens(self: Any, upserted: list[Any]) -> None:
+        if (await self._db.execute(select(tables.Webhook.id).where(tables.Webhook.enabled).limit(1))).first():
+            await tell(self, upserted)
+
+    UpsertRecordsBulk._notify_upsert_record_events = tell_who_listens
     update = records.update_record
 
     async def update_record(db: Any, engine: Any, record: Any, change: Any) -> Any:

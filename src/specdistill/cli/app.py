@@ -24,6 +24,7 @@ from specdistill.cli import (
     spec,
     train,
 )
+from specdistill.cli.crash import report_crash
 from specdistill.cli.output import err, show_error
 from specdistill.errors import SpecdistillError
 from specdistill.schemas.files import disk_error
@@ -79,9 +80,13 @@ def main() -> None:
         err().print("Stopped.")
         sys.exit(130)
     except OSError as exc:
-        if exc.errno not in OF_THE_DISK:
-            raise
-        show_error(disk_error(Path(exc.filename or "."), exc))
+        if exc.errno in OF_THE_DISK:
+            show_error(disk_error(Path(exc.filename or "."), exc))
+        else:
+            report_crash(exc)
+        sys.exit(1)
+    except Exception as exc:  # noqa: BLE001 (whatever it is, it must not print the values of variables)
+        report_crash(exc)
         sys.exit(1)
 
 

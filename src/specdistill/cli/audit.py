@@ -105,6 +105,7 @@ def push(
     from specdistill.builders.audit.client import connect
     from specdistill.builders.audit.stage import choose_records, judged, push_all
     from specdistill.builders.run import open_run
+    from specdistill.cli.counting import Counting
 
     layout, recipe = open_run(run)
     client, address = (None, "") if dry_run else connect(url, api_key)
@@ -117,7 +118,7 @@ def push(
         if as_json:
             print_json({"records": records.to_dicts()})
         return
-    with bars() as progress:
+    with Counting(err(), "records") as progress:
         sent = push_all(
             layout, recipe, client, address, workspace, records, state, recreate=recreate, progress=progress
         )
@@ -149,28 +150,6 @@ def show_choice(records: Any, population: int, judge: bool) -> None:
         console.print(f"The control slice: {buys(control.height, population)}.", soft_wrap=True)
 
 
-def bars() -> Any:
-    """A context whose value is told (dataset, done, total): bars on a terminal, nothing elsewhere."""
-    from contextlib import contextmanager
-
-    from rich.progress import Progress
-
-    @contextmanager
-    def shown() -> Any:
-        console = err()
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            tasks: dict[str, Any] = {}
-
-            def tell(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = progress.add_task(name, total=total)
-                progress.update(tasks[name], completed=done, total=total)
-
-            yield tell
-
-    return shown()
-
-
 @app.command()
 def pull(
     run: Path = RunArgument,
@@ -189,10 +168,12 @@ def pull(
     from specdistill.builders.audit.stage import judged, push_all, second_opinions, write_labels
     from specdistill.builders.audit.verdicts import verdicts
     from specdistill.builders.run import open_run
+    from specdistill.cli.counting import Counting
 
     layout, recipe = open_run(run)
     client, address = connect(url, api_key)
-    responses = read(layout, client, address)
+    with Counting(err(), "records") as progress:
+        responses = read(layout, client, address, progress)
     found = verdicts(responses, recipe.audit)
     labels = write_labels(layout, found, responses)
     more = second_opinions(layout, recipe, responses)
