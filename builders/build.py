@@ -16,13 +16,14 @@ from specdistill.builders.compare_stage import compare_pairs, stored_comparisons
 from specdistill.builders.comparing import order_numbers
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
+from specdistill.builders.kept_prompts import keep, prompts_of
 from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
 from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline, judge_step
 from specdistill.builders.plan import Plan, passing_ids, plan
-from specdistill.builders.pool import Labeller, make_prompts
+from specdistill.builders.pool import Labeller
 from specdistill.builders.quotas import as_dicts, quota_states, shortfalls
 from specdistill.builders.rounds import Rounds
 from specdistill.builders.run import (
@@ -130,8 +131,7 @@ def prepare(
 ) -> SpecContexts:
     """Write what the run is made from: spec, prompts, recipe. Nothing is written before all of it is valid."""
     spec = load_spec(resolved(recipe, base).spec)
-    categories = [category.id for category in spec.categories]
-    made = make_prompts(recipe, categories, base, seed_files(spec), step=observer.step, label=label)
+    made = prompts_of(layout, recipe, spec, base, seed_files(spec), step=observer.step, label=label, note=observer.note)
     prompts = made.table
     if prompts.is_empty():
         why = ", ".join(f"{reason} {rows}" for reason, rows in made.summary["removed"].items())
@@ -150,8 +150,10 @@ def prepare(
     layout.manifest.unlink(missing_ok=True)
     write_spec(spec, layout.spec)
     write_whole(layout.clauses, parquet_bytes(clause_frame(spec)))
-    save_prompts(layout, prompts)
-    save_cleaning(layout, made)
+    if not made.stored:
+        save_prompts(layout, prompts)
+        save_cleaning(layout, made)
+        keep(layout, made)
     save_recipe(layout, recipe)
     counted = prompts["category"].n_unique()
     observer.note(f"Spec '{spec.id}' {spec.version}; {prompts.height} prompts in {counted} categories.")

@@ -12,6 +12,7 @@ import polars as pl
 from specdistill.builders.cleaning.clean import Step, all_removed, clean, nobody, removal_counts
 from specdistill.builders.cleaning.decontaminate import decontaminate
 from specdistill.builders.cleaning.evalsets import read_eval_sets
+from specdistill.builders.commits import Commits
 from specdistill.builders.prompts import read_pool, tabled
 from specdistill.errors import PromptError
 from specdistill.schemas.pool import REMOVED
@@ -48,6 +49,8 @@ class Prompts:
         evaluation: rows of the prompts table that are held out.
         summary: what became of the sources' rows, JSON-able.
         unsure: rows for people to label.
+        key: of what they were made from, see `kept_prompts`; empty for prompts that are not to be kept.
+        stored: whether they were read from the run.
     """
 
     table: pl.DataFrame
@@ -55,6 +58,8 @@ class Prompts:
     evaluation: pl.DataFrame
     summary: dict[str, Any]
     unsure: list[dict[str, Any]] = field(default_factory=list)
+    key: str = ""
+    stored: bool = False
 
 
 def make_prompts(
@@ -65,18 +70,22 @@ def make_prompts(
     *,
     step: Step = nobody,
     label: Labeller | None = None,
+    commits: Commits | None = None,
 ) -> Prompts:
     """From the recipe's sources to the prompts of a build.
 
     Args:
         label: gives unlabelled rows a category; without it they are left out.
+        commits: what hub datasets were found at already.
 
     Raises:
         PromptError: a source or evaluation set cannot be read or has faulty rows, or there is nothing to pick from.
     """
-    evals = read_eval_sets(recipe.decontaminate, base)
-    pool = read_pool(recipe, categories, base, seeds, step)
+    commits = commits or Commits()
+    evals = read_eval_sets(recipe.decontaminate, base, commits)
+    pool = read_pool(recipe, categories, base, seeds, step, commits)
     cleaned = clean(pool, recipe.clean, step)
+    pool = pool.drop("prompt")  # what is left of it says what twins mean
     sieve = decontaminate(cleaned.kept, evals, recipe.overlap, step)
     kept, removed = sieve.kept(), [cleaned.removed, sieve.removed()]
     labelled = label(kept) if label else Labelled(kept, {}, [])

@@ -11,12 +11,13 @@ import polars as pl
 
 from specdistill.builders.cleaning.clean import Links, Step, nobody
 from specdistill.builders.cleaning.texts import whole_text
+from specdistill.builders.commits import Commits
 from specdistill.builders.sources import source_rows
 from specdistill.schemas.digest import digest
 from specdistill.schemas.pool import POOL_SCHEMA, REMOVED
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import PROMPTS
-from specdistill.schemas.similar import near_duplicates
+from specdistill.schemas.similar import near_within
 
 READ_ROWS = 5_000
 """Source rows that are held as Python objects at once."""
@@ -28,9 +29,17 @@ def prompt_id(messages: list[dict[str, str]]) -> str:
 
 
 def read_pool(
-    recipe: Recipe, categories: list[str], base: Path, seeds: list[Path], step: Step = nobody
+    recipe: Recipe,
+    categories: list[str],
+    base: Path,
+    seeds: list[Path],
+    step: Step = nobody,
+    commits: Commits | None = None,
 ) -> pl.DataFrame:
     """All rows of a recipe's sources, in their order: the pool that is cleaned.
+
+    Args:
+        commits: what hub datasets were found at already.
 
     Raises:
         PromptError: a source cannot be read or has faulty rows.
@@ -38,7 +47,8 @@ def read_pool(
 
     def rows() -> Iterator[dict[str, Any]]:
         for source in recipe.prompts:
-            yield from source_rows(source, categories, base, seeds, unlabelled=recipe.classifier is not None)
+            nameless = recipe.classifier is not None
+            yield from source_rows(source, categories, base, seeds, unlabelled=nameless, commits=commits)
 
     frames, done, left = [pl.DataFrame(schema=POOL_SCHEMA)], 0, rows()
     while part := list(islice(left, READ_ROWS)):
@@ -91,13 +101,11 @@ def tabled(
     pairs: list[tuple[str, str]] = list(links or ())
     pairs += list(kept.select("prompt_id", "twin_id").drop_nulls().iter_rows())
     named = kept.drop_nulls("group_source").with_columns(origin().alias("origin"))
-    pairs += list(
-        named.select("prompt_id", pl.col("prompt_id").first().over("origin", "group_source").alias("first")).iter_rows()
-    )
-    texts = kept.select(pl.col("prompt_id").alias("id"), whole_text().alias("text"))
-    pairs += list(near_duplicates(texts, texts).filter(pl.col("left") < pl.col("right")).select("left", "right").rows())
-    groups = connected(kept["prompt_id"].to_list(), pairs)
-    kept = kept.with_columns(pl.Series("group_id", [groups[key] for key in kept["prompt_id"].to_list()]))
+    firsts = named.select("prompt_id", pl.col("prompt_id").first().over("origin", "group_source").alias("first"))
+    pairs += list(firsts.filter(pl.col("prompt_id") != pl.col("first")).iter_rows())
+    near = near_within(kept.select(pl.col("prompt_id").alias("id"), whole_text().alias("text")))
+    pairs += list(near.select("left", "right").iter_rows())
+    kept = kept.drop("group_id").join(connected(kept["prompt_id"], pairs), on="prompt_id", maintain_order="left")
     return PROMPTS.validate(kept.select(PROMPTS.names).sort("category", maintain_order=True))
 
 
@@ -108,9 +116,14 @@ def origin() -> pl.Expr:
 
 def twins(pool: pl.DataFrame, kept: pl.DataFrame, removed: pl.DataFrame) -> pl.Series:
     """`twin_id` of the kept rows."""
-    named = pool.select(origin().alias("origin"), "source_id", "prompt_id").drop_nulls("source_id")
+    asked = kept.select(origin().alias("origin"), pl.col("twin_source").alias("source_id")).drop_nulls().unique()
+    if asked.is_empty():
+        return pl.Series("twin_id", [None] * kept.height, dtype=pl.String)
+    named = pool.select(origin().alias("origin"), "source_id", "prompt_id")
     ids: dict[tuple[str, str], str] = {}
-    for place, key, prompt in named.iter_rows():
+    for place, key, prompt in named.join(
+        asked, on=["origin", "source_id"], how="semi", maintain_order="left"
+    ).iter_rows():
         ids.setdefault((place, key), prompt)
     instead = dict(removed.select("prompt_id", "matched_id").drop_nulls().iter_rows())
     stays = set(kept["prompt_id"].to_list())
@@ -125,9 +138,20 @@ def twins(pool: pl.DataFrame, kept: pl.DataFrame, removed: pl.DataFrame) -> pl.S
     return pl.Series("twin_id", found, dtype=pl.String)
 
 
-def connected(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Union-find: each key to the smallest key it is connected to through pairs of them."""
-    parent = {key: key for key in keys}
+def connected(keys: pl.Series, pairs: Iterable[tuple[str, str]]) -> pl.DataFrame:
+    """Union-find: each key with the smallest key that it is connected to through pairs of them.
+
+    Only keys that are in a pair are held as Python objects.
+
+    Args:
+        keys: distinct.
+
+    Returns:
+        prompt_id (the key), group_id.
+    """
+    known, linked = keys.alias("prompt_id").to_frame(), list(pairs)
+    there = set(known.join(linked_keys(linked), on="prompt_id", how="semi")["prompt_id"].to_list())
+    parent = {key: key for key in there}
 
     def root(key: str) -> str:
         while parent[key] != key:
@@ -135,8 +159,16 @@ def connected(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str
             key = parent[key]
         return key
 
-    for left, right in pairs:
-        if left in parent and right in parent:
+    for left, right in linked:
+        if left in there and right in there:
             a, b = sorted((root(left), root(right)))
             parent[b] = a
-    return {key: root(key) for key in parent}
+    schema = {"prompt_id": pl.String, "group_id": pl.String}
+    found = pl.DataFrame([(key, root(key)) for key in sorted(there)], schema=schema, orient="row")
+    joined = known.join(found, on="prompt_id", how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce("group_id", "prompt_id").alias("group_id"))
+
+
+def linked_keys(pairs: Iterable[tuple[str, str]]) -> pl.DataFrame:
+    """All keys of pairs: prompt_id."""
+    return pl.DataFrame({"prompt_id": [key for pair in pairs for key in pair]}, schema={"prompt_id": pl.String})

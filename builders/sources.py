@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from specdistill.builders.commits import Commits, split_id
 from specdistill.builders.contexts import categories_of
 from specdistill.builders.parquet_source import MAX_LINE_BYTES, parquet_rows
 from specdistill.errors import PromptError
@@ -38,7 +39,13 @@ def read_source(
 
 
 def source_rows(
-    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], *, unlabelled: bool = False
+    source: PromptSource,
+    categories: list[str],
+    base: Path,
+    seeds: list[Path],
+    *,
+    unlabelled: bool = False,
+    commits: Commits | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one source in our columns, one at a time.
 
@@ -48,6 +55,7 @@ def source_rows(
         base: folder that relative paths are relative to.
         seeds: seed prompt files of the spec library.
         unlabelled: whether rows without a category are let through (a classifier gives them one).
+        commits: what hub datasets were found at already.
 
     Yields:
         Dicts with prompt (messages), source and, each possibly None, category, outcome_hint, twin_id, source_id,
@@ -56,7 +64,7 @@ def source_rows(
     Raises:
         PromptError: the source cannot be read, or rows are faulty (told after the last): the first ten, with lines.
     """
-    rows = checked_rows(source, categories, base, seeds, unlabelled)
+    rows = checked_rows(source, categories, base, seeds, unlabelled, commits or Commits())
     if source.per_category is None:
         yield from rows
     else:
@@ -64,12 +72,12 @@ def source_rows(
 
 
 def checked_rows(
-    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], unlabelled: bool
+    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], unlabelled: bool, commits: Commits
 ) -> Iterator[dict[str, Any]]:
     """The rows without faults; raises at the end if there were any."""
     faults: list[str] = []
     many = given = 0
-    for name, number, raw in raw_rows(source, base, seeds):
+    for name, number, raw in raw_rows(source, base, seeds, commits):
         row = {ours: raw.get(source.columns.get(ours, ours)) for ours in OURS}
         if source.category is not None:
             row["category"] = source.category
@@ -214,7 +222,7 @@ def too_long(*texts: str) -> str | None:
     return f"a prompt of {size:,} characters (most: {MAX_PROMPT_CHARS:,})" if size > MAX_PROMPT_CHARS else None
 
 
-def raw_rows(source: PromptSource, base: Path, seeds: list[Path]) -> Iterator[Raw]:
+def raw_rows(source: PromptSource, base: Path, seeds: list[Path], commits: Commits | None = None) -> Iterator[Raw]:
     """Rows as the source has them."""
     if source.library:
         if not seeds:
@@ -224,7 +232,7 @@ def raw_rows(source: PromptSource, base: Path, seeds: list[Path]) -> Iterator[Ra
     elif source.path:
         yield from file_rows(base / source.path)
     else:
-        yield from hub_rows(source)
+        yield from hub_rows(source, commits or Commits())
 
 
 def file_rows(path: Path) -> Iterator[Raw]:
@@ -282,16 +290,20 @@ def csv_rows(path: Path) -> Iterator[Raw]:
             yield path.name, reader.line_num, row
 
 
-def hub_rows(source: PromptSource) -> Iterator[Raw]:
-    """Rows of a hub dataset at a fixed revision, streamed."""
+def hub_rows(source: PromptSource, commits: Commits) -> Iterator[Raw]:
+    """Rows of a hub dataset at a fixed commit, streamed. They are named by the revision asked for, else the commit.
+
+    Raises:
+        PromptError: it cannot be found or read.
+    """
     from datasets import load_dataset
 
-    name, _, tagged = str(source.hub).partition("@")
-    revision = source.revision or tagged or None
+    name, revision = split_id(str(source.hub), source.revision)
+    commit = commits.of(name, revision)
     try:
-        rows = load_dataset(name, source.config, split=source.split, revision=revision, streaming=True)
+        rows = load_dataset(name, source.config, split=source.split, revision=commit, streaming=True)
         for number, row in enumerate(rows, start=1):
-            yield f"{name}@{revision or 'main'}", number, row
+            yield f"{name}@{revision or commit[:12]}", number, row
     except PromptError:
         raise
     except Exception as exc:  # datasets raises a dozen kinds; wrapped where it enters

@@ -52,6 +52,11 @@ class RunLayout:
         return self.root / "cleaning" / "summary.json"
 
     @property
+    def cleaned_from(self) -> Path:
+        """`cleaning/made_from.json`: what prompts, removals and numbers were made from, and their digests."""
+        return self.root / "cleaning" / "made_from.json"
+
+    @property
     def evaluation(self) -> Path:
         """`cleaning/evaluation.parquet`: prompts that are held out for evaluation."""
         return self.root / "cleaning" / "evaluation.parquet"

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -183,8 +184,10 @@ def test_normal_form(left, right, same):
 
 def test_close_pairs_are_all_pairs():
     texts = pl.Series([f"how do I {verb} a {thing}" for verb in ("bake", "fry", "mend") for thing in ("pie", "shoe")])
-    vectors = meaning.embeddings(texts)
-    found = meaning.close_pairs(vectors, 0.5)
+    vectors = meaning.embedded(texts)
+    placed = meaning.place(texts, meaning.axes_of(texts))
+    assert np.allclose(placed.vectors(slice(None)) @ placed.vectors(slice(None)).T, vectors @ vectors.T, atol=1e-3)
+    found = meaning.close_pairs(placed, 0.5)
     exact = {
         (left, right)
         for left in range(6)
@@ -193,9 +196,10 @@ def test_close_pairs_are_all_pairs():
     }
     assert set(found.select("left", "right").iter_rows()) == exact
     assert 0 < len(exact) < 15
-    best = meaning.best_matches(vectors, vectors, 0.5)
+    best = meaning.best_matches(placed, placed, 0.5)
     assert best["right"].to_list() == list(range(6))
-    assert meaning.embeddings(pl.Series([""])).any() == False  # noqa: E712
+    assert best["similarity"].to_list() == [1.0] * 6, "in half precision too"
+    assert not meaning.embedded(pl.Series([""])).any()
 
 
 QUESTION = "How many litres of paint does a room of four by five metres need"

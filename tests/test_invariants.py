@@ -15,7 +15,7 @@ from specdistill.errors import RunError, SchemaError
 from specdistill.schemas.invariants import Facts, Invariant, Violation, check_run, check_sets, read_sets
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.rows import CLAUSES, MESSAGES, REASONED_MESSAGES
-from specdistill.schemas.similar import near_duplicates
+from specdistill.schemas.similar import near_duplicates, near_within
 from specdistill.schemas.verify import read_manifest
 
 Sets = dict[str, dict[str, pl.DataFrame]]
@@ -293,6 +293,11 @@ def test_near_duplicates_are_the_pairs_that_comparing_all_would_give(
         if len(ours & theirs) / len(ours | theirs) >= threshold:
             expected.add((f"l{at}", f"r{to}"))
     assert set(near_duplicates(*frames, threshold).select("left", "right").iter_rows()) == expected
+    within = near_within(frames[0], threshold).select("left", "right").rows()
+    sets = [triples_of(text) for text in left]
+    every = [(a, b) for b in range(len(left)) for a in range(b)]
+    alike = [(a, b) for a, b in every if len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= threshold]
+    assert sorted(within) == sorted((f"l{a}", f"l{b}") for a, b in alike)
 
 
 def test_no_rows_break_no_promise() -> None:

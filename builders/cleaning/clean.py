@@ -128,6 +128,7 @@ def clean(pool: pl.DataFrame, rules: Clean, step: Step = nobody) -> Cleaned:
     twins = twin_rows(pool)
     equal(sieve, texts["text"])
     links = nearly(sieve, texts["text"], rules, twins)
+    texts = texts.drop("text")  # each text is held twice at most
     links += alike(sieve, texts["user"], rules, twins)
     ids = pool["prompt_id"]
     return Cleaned(sieve.kept(), sieve.removed(), [(ids[left], ids[right]) for left, right in links])
@@ -135,12 +136,10 @@ def clean(pool: pl.DataFrame, rules: Clean, step: Step = nobody) -> Cleaned:
 
 def lengths(sieve: Sieve, rules: Clean) -> None:
     """Remove what is too short or too long, in characters of the whole conversation."""
-    sizes = sieve.pool.select(whole_text().str.strip_chars().str.len_chars().alias("size"))["size"]
-    for row, size in enumerate(sizes.to_list()):
-        if size < rules.min_chars:
-            sieve.remove(row, RemovalReason.TOO_SHORT, f"{size} characters")
-        elif size > rules.max_chars:
-            sieve.remove(row, RemovalReason.TOO_LONG, f"{size} characters")
+    sizes = sieve.pool.select(whole_text().str.strip_chars().str.len_chars().alias("size"))["size"].to_numpy()
+    for row in np.flatnonzero((sizes < rules.min_chars) | (sizes > rules.max_chars)).tolist():
+        short = sizes[row] < rules.min_chars
+        sieve.remove(row, RemovalReason.TOO_SHORT if short else RemovalReason.TOO_LONG, f"{sizes[row]} characters")
 
 
 def language(sieve: Sieve, rules: Clean) -> None:
@@ -172,17 +171,17 @@ def equal(sieve: Sieve, texts: pl.Series) -> None:
 
 def twin_rows(pool: pl.DataFrame) -> set[tuple[int, int]]:
     """Pairs of rows that a source calls twins, both ways round."""
-    origin = pool["source"].str.replace(r":\d+$", "").to_list()
-    named = {
-        (place, key): row
-        for row, (place, key) in enumerate(zip(origin, pool["source_id"].to_list(), strict=True))
-        if key is not None
-    }
-    pairs: set[tuple[int, int]] = set()
-    for row, (place, twin) in enumerate(zip(origin, pool["twin_source"].to_list(), strict=True)):
-        if twin is not None and (other := named.get((place, twin))) is not None and other != row:
-            pairs |= {(row, other), (other, row)}
-    return pairs
+    rows = pool.select(
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
+        pl.col("source").str.replace(r":\d+$", "").alias("origin"),
+        "source_id",
+        "twin_source",
+    )
+    asking = rows.drop_nulls("twin_source").select("row", "origin", pl.col("twin_source").alias("source_id"))
+    named = rows.drop_nulls("source_id").unique(["origin", "source_id"], keep="first", maintain_order=True)
+    found = asking.join(named.select("origin", "source_id", pl.col("row").alias("other")), on=["origin", "source_id"])
+    pairs = found.filter(pl.col("row") != pl.col("other")).select("row", "other").rows()
+    return {(row, other) for row, other in pairs} | {(other, row) for row, other in pairs}
 
 
 def weed(
@@ -251,8 +250,10 @@ def alike(sieve: Sieve, texts: pl.Series, rules: Clean, twins: set[tuple[int, in
     if rules.meaning is None:
         return []
     rows = sieve.rows
-    vectors = meaning.embeddings(texts.gather(rows), sieve.watched("embeddings"))
-    pairs = meaning.close_pairs(vectors, rules.meaning, sieve.watched("same meaning"))
+    left = texts.gather(rows)
+    placed = meaning.place(left, meaning.axes_of(left), sieve.watched("embeddings"))
+    del left
+    pairs = meaning.close_pairs(placed, rules.meaning, sieve.watched("same meaning"))
     pairs = pairs.with_columns(
         pl.Series("left", rows[pairs["left"].to_numpy()], dtype=pl.Int64),
         pl.Series("right", rows[pairs["right"].to_numpy()], dtype=pl.Int64),

@@ -15,11 +15,13 @@ from specdistill.builders.cleaning import meaning
 from specdistill.builders.cleaning.clean import Sieve, Step, nobody
 from specdistill.builders.cleaning.texts import normal, user_text
 from specdistill.schemas.recipe_prompts import Overlap
+from specdistill.schemas.slices import text_slices
 from specdistill.schemas.vocabulary import RemovalReason
 
 SHORTEST = 4
 """Words of an evaluation prompt below which only an equal prompt matches."""
-BATCH = 2_000
+BATCH, CHARS = 2_000, 1_000_000
+"""Prompts, and characters of prompts, whose n-grams are held at once."""
 MATCHES = {"row": pl.Int64, "eval": pl.Int64, "similarity": pl.Float64, "how": pl.String}
 
 
@@ -62,14 +64,14 @@ def overlapping(texts: pl.Series, evals: pl.Series, overlap: Overlap, step: Step
             )
             index[words] = known, known.group_by("eval").len("all")
     found = []
-    for start in range(0, len(texts), BATCH):
-        part = texts.slice(start, BATCH)
+    for start, size in text_slices(texts, BATCH, CHARS):
+        part = texts.slice(start, size)
         for words, (known, totals) in index.items():
             shared = grams(part, words).join(known, on="gram").group_by("row", "eval").len("shared")
             share = (pl.col("shared") / pl.col("all")).alias("similarity")
             hits = shared.join(totals, on="eval").select(pl.col("row") + start, "eval", share)
             found.append(hits.filter(pl.col("similarity") >= overlap.share))
-        step("decontamination: n-grams", min(start + BATCH, len(texts)), len(texts))
+        step("decontamination: n-grams", start + size, len(texts))
     equal = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.Int64, eager=True), "text": texts}).join(
         pl.DataFrame({"eval": pl.int_range(len(evals), dtype=pl.Int64, eager=True), "text": evals}), on="text"
     )
@@ -89,9 +91,10 @@ def matches(prompts: pl.Series, evals: pl.Series, overlap: Overlap, step: Step =
     plain = [side.to_frame("t").select(normal(pl.col("t")))["t"] for side in (prompts, evals)]
     found = [overlapping(plain[0], plain[1], overlap, step)]
     if overlap.similarity is not None and len(prompts):
-        vectors = [meaning.embeddings(side) for side in (prompts, evals)]
+        axes = meaning.axes_of(prompts)
+        left, right = (meaning.place(side, axes) for side in (prompts, evals))
         close = meaning.best_matches(
-            vectors[0], vectors[1], overlap.similarity, lambda done, all: step("decontamination: meaning", done, all)
+            left, right, overlap.similarity, lambda done, all: step("decontamination: meaning", done, all)
         )
         found.append(
             close.select(

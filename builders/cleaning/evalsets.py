@@ -8,14 +8,18 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.commits import Commits
 from specdistill.builders.sources import file_rows, hub_rows
 from specdistill.errors import PromptError
 from specdistill.schemas.recipe_prompts import EvalSet, PromptSource
 from specdistill.schemas.text import storable
 
 
-def read_eval_sets(sets: list[EvalSet], base: Path) -> pl.DataFrame:
+def read_eval_sets(sets: list[EvalSet], base: Path, commits: Commits | None = None) -> pl.DataFrame:
     """The prompts of all evaluation sets.
+
+    Args:
+        commits: what hub datasets were found at already.
 
     Returns:
         set (its name), row (1-based), text; a row that holds several texts is several rows.
@@ -23,9 +27,9 @@ def read_eval_sets(sets: list[EvalSet], base: Path) -> pl.DataFrame:
     Raises:
         PromptError: a set cannot be read, has no such column, or holds no text.
     """
-    frames = []
+    frames, commits = [], commits or Commits()
     for asked in sets:
-        rows = [(number, text) for number, row in set_rows(asked, base) for text in texts_of(row, asked)]
+        rows = [(number, text) for number, row in set_rows(asked, base, commits) for text in texts_of(row, asked)]
         if not rows:
             raise PromptError(
                 f"The evaluation set '{asked.name}' holds no text in column '{asked.column}'.",
@@ -36,12 +40,13 @@ def read_eval_sets(sets: list[EvalSet], base: Path) -> pl.DataFrame:
     return pl.concat(frames) if frames else pl.DataFrame(schema={"set": pl.String, "row": pl.Int64, "text": pl.String})
 
 
-def set_rows(asked: EvalSet, base: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def set_rows(asked: EvalSet, base: Path, commits: Commits) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """(1-based row, row) of one set."""
     if asked.path:
         rows = file_rows(base / asked.path)
     else:
-        rows = hub_rows(PromptSource(hub=asked.hub, revision=asked.revision, config=asked.config, split=asked.split))
+        source = PromptSource(hub=asked.hub, revision=asked.revision, config=asked.config, split=asked.split)
+        rows = hub_rows(source, commits)
     for number, (_, _, row) in enumerate(rows, start=1):
         yield number, row
 

@@ -13,10 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from specdistill.schemas.slices import slices, text_slices
+
 GRAM = 5
 """Characters of a gram; a shorter text is one gram."""
 PERMUTATIONS = 128
-BATCH = 5_000
+BATCH, CHARS = 5_000, 1_000_000
+"""Texts or pairs of texts, and characters of them, whose grams are held at once: some 40 bytes a character."""
 CROWD = 24
 """Rows with the same band are all compared with each other up to this many, and with their first beyond."""
 
@@ -57,8 +60,8 @@ def signatures(texts: pl.Series, progress: Progress = quiet) -> np.ndarray:
     from rensa import RMinHash
 
     found = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
-    for start in range(0, len(texts), BATCH):
-        part = texts.slice(start, BATCH).to_list()
+    for start, size in text_slices(texts, BATCH, CHARS):
+        part = texts.slice(start, size).to_list()
         hashes, offsets = gram_hashes(part)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), PERMUTATIONS, 42)
         found[start : start + len(part)] = np.asarray(matrix.to_rows(), dtype=np.uint32)
@@ -109,8 +112,9 @@ def verified(texts: pl.Series, pairs: np.ndarray, threshold: float) -> pl.DataFr
         left, right (row numbers, left smaller), similarity.
     """
     kept = []
-    for start in range(0, len(pairs), 4 * BATCH):
-        part = pairs[start : start + 4 * BATCH]
+    sizes = texts.str.len_chars().to_numpy()
+    for start, size in slices(sizes[pairs].sum(axis=1), BATCH, CHARS) if len(pairs) else ():
+        part = pairs[start : start + size]
         needed = np.unique(part)
         hashes, offsets = gram_hashes(texts.gather(needed).to_list())
         sets = {row: np.unique(hashes[offsets[at] : offsets[at + 1]]) for at, row in enumerate(needed.tolist())}
