@@ -46,6 +46,13 @@ def test_secrets_are_known_by_their_names_and_masked_whole():
     assert without_secrets(text, found) == "*** *** *** 123456 /home/me 1"
 
 
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory):
+    """The command line with canaries in its environment."""
+    with ForkedCLI(tmp_path_factory.mktemp("cli"), env=ENV) as forked:
+        yield forked
+
+
 @pytest.mark.integration
 def test_a_crash_of_the_real_command_shows_no_key(tmp_path):
     run = broken(tmp_path)
@@ -62,7 +69,7 @@ def test_a_crash_of_the_real_command_shows_no_key(tmp_path):
 
 
 @pytest.mark.integration
-def test_a_crash_of_every_command_that_reads_a_run_shows_no_key(tmp_path):
+def test_a_crash_of_every_command_that_reads_a_run_shows_no_key(cli, tmp_path):
     run = broken(tmp_path)
     commands = [
         ("status", run),
@@ -73,21 +80,19 @@ def test_a_crash_of_every_command_that_reads_a_run_shows_no_key(tmp_path):
         ("audit", "push", run, "--dry-run", f"--api-key={KEY}", "--url", f"http://{KEY}:9"),
     ]
     crashed = []
-    with ForkedCLI(tmp_path / "cli", env=ENV) as cli:
-        for words in commands:
-            done = cli.run(*words)
-            assert not [key for key in (KEY, *ENV.values()) if key in done.output], words
-            if FORESEEN_NOT in done.output:
-                assert done.code == 1
-                crashed.append(words[:2])
+    for words in commands:
+        done = cli.run(*words)
+        assert not [key for key in (KEY, *ENV.values()) if key in done.output], words
+        if FORESEEN_NOT in done.output:
+            assert done.code == 1
+            crashed.append(words[:2])
     assert len(crashed) >= 4, crashed
 
 
 @pytest.mark.integration
-def test_what_is_no_key_is_refused_without_being_shown(tmp_path):
+def test_what_is_no_key_is_refused_without_being_shown(cli, tmp_path):
     run = write_run(tmp_path / "run", prompts=6, recipe=recipe(name="whole")).root
-    with ForkedCLI(tmp_path / "cli", env=ENV) as cli:
-        done = cli.run("audit", "push", run, "--url", "http://127.0.0.1:9", "--api-key", f"{KEY}é")
+    done = cli.run("audit", "push", run, "--url", "http://127.0.0.1:9", "--api-key", f"{KEY}é")
     assert done.code == 2, done.output
     assert "no key has" in done.output
     assert KEY not in done.output
