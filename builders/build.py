@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,30 @@ from specdistill.builders.kept_prompts import keep, prompts_of
 from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
-from specdistill.builders.parts import PartWriter, parquet_bytes, read_parts
+from specdistill.builders.parts import PartWriter, parquet_bytes
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF, SCREEN_OF, build_pipeline, judge_step
-from specdistill.builders.plan import Plan, passing_ids, plan
+from specdistill.builders.plan import Plan, plan
 from specdistill.builders.pool import Labeller
 from specdistill.builders.quotas import as_dicts, quota_states, shortfalls
 from specdistill.builders.rounds import Rounds
 from specdistill.builders.run import (
     heal,
     locked,
-    read_rows,
     save_cleaning,
     save_prompts,
     save_recipe,
-    write_sets,
 )
 from specdistill.builders.runner import Hooks, Stopped, run_to_end, walk
-from specdistill.builders.selection import select
+from specdistill.builders.selection import Sets, decide_run, sets_of_run
+from specdistill.builders.set_files import write_sets
 from specdistill.builders.sets import finish
+from specdistill.builders.stored import Stored
 from specdistill.errors import RunError
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Engine as EngineConfig
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
-from specdistill.schemas.table import Table
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.layout import write_spec
 from specdistill.specs.loader import libraries, load_spec, seed_files
@@ -112,10 +112,10 @@ def build(
         ledger = Ledger(layout.ledger, open_budget(layout.ledger, recipe.budget))
         ended = "failed"
         try:
-            contexts = prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))
-            generate_and_judge(recipe, layout, contexts, ledger, observer)
+            prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))
+            generate_and_judge(recipe, layout, ledger, observer)
             if recipe.preference.pairwise:
-                asked = compare_pairs(recipe, layout, contexts, ledger)
+                asked = compare_pairs(recipe, layout, ledger)
                 observer.note(f"{asked} pairs compared in both orders.")
             ended = "done"
         except Stopped:
@@ -191,64 +191,49 @@ def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
     return tokenizer_counter(resolve_model(recipe.context.tokenizer or recipe.generator.model)).count
 
 
-def generate_and_judge(
-    recipe: Recipe, layout: RunLayout, contexts: SpecContexts, ledger: Ledger, observer: Observer
-) -> None:
+def generate_and_judge(recipe: Recipe, layout: RunLayout, ledger: Ledger, observer: Observer) -> None:
     """All model work of a build. With two different offline models, one is done before the other is loaded."""
     rounds = Rounds(recipe, people_of(layout, recipe)) if recipe.quota.asked else None
     with EnginePool(keep=rounds is not None and not two_offline_models(recipe)) as pool:
         while True:
-            rows = read_rows(layout, recipe)
-            todo = rounds.next(rows, contexts) if rounds else plan(recipe, rows, contexts, passing_ids(rows, recipe))
-            if not todo.generate and not any(todo.judge.values()) and not any(todo.rewrite.values()):
+            stored = Stored(layout, recipe)
+            todo = rounds.next(stored) if rounds else plan(stored)
+            if todo.empty:
                 if rounds is None or not rounds.number:
                     observer.note("Nothing to generate or judge: every row is there.")
                 return
             observer.planned(todo)
             if rounds:
                 observer.note(rounds.said(todo))
-            one_pass(recipe, layout, contexts, pool, ledger, observer, todo)
+            one_pass(stored, pool, ledger, observer, todo)
             if rounds is None:
                 return
 
 
-def one_pass(
-    recipe: Recipe,
-    layout: RunLayout,
-    contexts: SpecContexts,
-    pool: EnginePool,
-    ledger: Ledger,
-    observer: Observer,
-    todo: Plan,
-) -> None:
+def one_pass(stored: Stored, pool: EnginePool, ledger: Ledger, observer: Observer, todo: Plan) -> None:
     """Generate what is wanted and judge it."""
+    recipe = stored.recipe
     if two_offline_models(recipe):
         observer.note(f"Generating with {recipe.generator.model}; {recipe.judge.model} is loaded after it.")
-        walk_stage(recipe, layout, pool, ledger, observer, todo, judging=False)
-        rows = read_rows(layout, recipe)
-        left = plan(recipe, rows, contexts, passing_ids(rows, recipe), spend={})
-        todo = Plan([], left.judge, 0, left.judgments_wanted)
+        walk_stage(stored, pool, ledger, observer, todo, judging=False)
+        stored = Stored(stored.layout, recipe)
+        left = plan(stored, spend={})
+        todo = Plan(judgments_wanted=left.judgments_wanted, judge=left.judge)
         observer.planned(todo)
-    walk_stage(recipe, layout, pool, ledger, observer, todo, judging=True)
+    walk_stage(stored, pool, ledger, observer, todo, judging=True)
 
 
 def walk_stage(
-    recipe: Recipe,
-    layout: RunLayout,
-    pool: EnginePool,
-    ledger: Ledger,
-    observer: Observer,
-    todo: Plan,
-    *,
-    judging: bool,
+    stored: Stored, pool: EnginePool, ledger: Ledger, observer: Observer, todo: Plan, *, judging: bool
 ) -> None:
     """Walk the pipeline over what is wanted; parts are written even when it ends early."""
+    recipe, layout = stored.recipe, stored.layout
     generator = pool.engine(recipe.generator)
     judges = [pool.engine(one) for one in recipe.judge.judges] if judging else []
-    pipeline = build_pipeline(recipe, layout, generator, judges, lambda: todo.generate)
-    # Rows that come back from the ledger because a part was lost must not double what other parts still hold.
-    candidates = PartWriter(layout.candidates, CANDIDATES, finished_ids(layout.candidates, CANDIDATES))
-    judgments = PartWriter(layout.judgments, JUDGMENTS, finished_ids(layout.judgments, JUDGMENTS))
+    pipeline = build_pipeline(recipe, layout, generator, judges, todo.generate)
+    rewritten, judged = stored.orphans()
+    candidates = PartWriter(layout.candidates, CANDIDATES, rewritten)
+    judgments = PartWriter(layout.judgments, JUDGMENTS, judged)
     tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
     for number in range(len(judges)):
         tables |= dict.fromkeys((judge_step(arm, number) for arm in JUDGE_OF), (judgments, "judgments"))
@@ -259,18 +244,13 @@ def walk_stage(
 
     hooks = Hooks({name: writer.add for name, (writer, _) in tables.items()}, seen)
     # Stored candidates enter at the screen, which lets all of them through again: they passed it to be planned.
-    inject: dict[str, Iterable[Row]] = {SCREEN_OF[arm]: stored for arm, stored in todo.judge.items()} if judging else {}
-    inject |= {GENERATE_OF[arm]: parents for arm, parents in todo.rewrite.items()}
+    inject: dict[str, Iterable[Row]] = {SCREEN_OF[arm]: rows() for arm, rows in todo.judge.items()} if judging else {}
+    inject |= {GENERATE_OF[arm]: parents() for arm, parents in todo.rewrite.items()}
     try:
         run_to_end(walk(pipeline, ledger, hooks, inject))
     finally:
         candidates.flush()
         judgments.flush()
-
-
-def finished_ids(folder: Path, table: Table) -> set[str]:
-    """Keys of all stored rows whose call did not fail, stale ones included."""
-    return set(read_parts(folder, table).filter(pl.col("error").is_null())[table.key[0]].to_list())
 
 
 def two_offline_models(recipe: Recipe) -> bool:
@@ -294,18 +274,21 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
         SchemaError: rows do not fit their schema.
     """
     observer = observer or Observer()
-    rows = read_rows(layout, recipe)
+    stored = Stored(layout, recipe)
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
     comparisons = stored_comparisons(layout, recipe)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people, comparisons)
-    states = quota_states(sets, rows.prompts, recipe)
-    if layout.evaluation.exists():
-        held = finish("prompts", pl.read_parquet(layout.evaluation).with_columns(pl.col("prompt_id").alias("id")))
-        sets["prompts"]["evaluation"] = held
-    counts = write_sets(layout, sets)
+    decided = decide_run(stored, people)
+    states = quota_states(decided, stored.prompts, recipe)
+    counts = write_sets(layout, chain(held_out(layout), sets_of_run(stored, decided, people, comparisons)))
     labels = stored_labels(layout)
-    calibration = calibrate(population_of(sets, recipe.judge.weights), labels, recipe.judge.threshold)
+    calibration = calibrate(population_of(decided), labels, recipe.judge.threshold)
     write_manifest(layout, recipe, counts, calibration, as_dicts(states), order_numbers(comparisons))
-    failed = sum(frame.filter(pl.col("error").is_not_null()).height for frame in (rows.candidates, rows.judgments))
-    return Result(layout, counts, failed, calibration, shortfalls(states))
+    return Result(layout, counts, stored.failed_calls(), calibration, shortfalls(states))
+
+
+def held_out(layout: RunLayout) -> Iterator[Sets]:
+    """The evaluation split of the prompts, where the recipe asks for one."""
+    if layout.evaluation.exists():
+        rows = pl.read_parquet(layout.evaluation).with_columns(pl.col("prompt_id").alias("id"))
+        yield {"prompts": {"evaluation": finish("prompts", rows)}}

@@ -9,7 +9,6 @@ the one that was chosen by looking at the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
@@ -21,7 +20,6 @@ from specdistill.schemas.files import write_whole
 from specdistill.schemas.intervals import LEVEL, kappa, mean_interval, wilson, z_value
 from specdistill.schemas.labels import LABELS
 from specdistill.schemas.layout import RunLayout
-from specdistill.schemas.scores import sample_score
 from specdistill.schemas.vocabulary import Arm
 
 GRID = 12
@@ -215,29 +213,20 @@ def threshold_for(population: pl.DataFrame, labels: pl.DataFrame, target: float,
     )
 
 
-def population_of(sets: Mapping[str, Mapping[str, pl.DataFrame]], weights: Mapping[str, float]) -> pl.DataFrame:
+def population_of(decided: pl.DataFrame) -> pl.DataFrame:
     """Judged candidates sampled with the spec that pass every filter but the threshold and the quota.
 
     Args:
-        sets: derived sets (sft, rejected, judgments).
-        weights: of the criteria.
+        decided: from `selection.decide_run` or `selection.decide_all`.
 
     Returns:
         id, score, score_mean, accepted.
     """
-    rejected, judgments, sft = (pl.concat(list(sets[config].values())) for config in ("rejected", "judgments", "sft"))
-    means = judgments.group_by(pl.col("candidate_id").alias("id")).agg(
-        sample_score(weights).drop_nulls().sort().mean().alias("score_mean")
-    )
-    held = rejected.filter(pl.col("reason").is_in(JUDGED) & (pl.col("arm") != Arm.CONTRAST))
-    rows = [
-        frame.select("id", "score", pl.lit(value).alias("accepted")) for frame, value in ((sft, True), (held, False))
-    ]
+    seen = pl.col("reason").is_null() | (pl.col("reason").is_in(JUDGED) & (pl.col("arm") != Arm.CONTRAST))
     return (
-        pl.concat(rows)
+        decided.filter(seen)
         .drop_nulls("score")
-        .join(means, on="id", how="left")
-        .select("id", "score", "score_mean", "accepted")
+        .select(pl.col("candidate_id").alias("id"), "score", "score_mean", pl.col("reason").is_null().alias("accepted"))
         .sort("id")
     )
 

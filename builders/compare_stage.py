@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: distilabel reads the type hints of `process` at run time.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
@@ -17,9 +17,9 @@ from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.parts import PartWriter, read_parts
 from specdistill.builders.pipelines import ReadRows
-from specdistill.builders.run import read_rows
 from specdistill.builders.runner import SAMPLES, Hooks, run_to_end, walk
-from specdistill.builders.selection import select
+from specdistill.builders.selection import decide_run, pairs_of
+from specdistill.builders.stored import Stored
 from specdistill.builders.tasks import SpecTask, judge_digest, missing_indexes
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.digest import digest
@@ -31,6 +31,8 @@ from specdistill.schemas.vocabulary import JudgmentStatus
 ORDERS = ("compare", "compare_swapped")
 COLUMNS = ["prompt_id", "prompt", "category", "chosen_id", "rejected_id", "chosen", "rejected"]
 """Of a pair: ids and answers."""
+PAIR = ["prompt_id", "category", "chosen_id", "rejected_id"]
+"""Of a pair without its texts."""
 
 
 class ComparePair(SpecTask):
@@ -116,12 +118,14 @@ def compare_digest(recipe: Recipe) -> str:
     return digest("compare", judge_digest(recipe.judge), COMPARE_VERSION)
 
 
-def compare_pipeline(recipe: Recipe, layout: RunLayout, judge: Engine, pairs: list[dict[str, Any]]) -> Pipeline:
+def compare_pipeline(
+    recipe: Recipe, layout: RunLayout, judge: Engine, pairs: Callable[[], Iterable[dict[str, Any]]]
+) -> Pipeline:
     """Pairs to comparisons, one branch an order."""
     asked = recipe.preference.pairwise
     with Pipeline(name=f"specdistill-compare-{recipe.name}", description="Pairs, judged in both orders") as pipeline:
         root = ReadRows(name="pairs", folder=str(layout.comparisons), columns=COLUMNS)
-        root.give(lambda: pairs)
+        root.give(pairs)
         for swapped, name in enumerate(ORDERS):
             root >> ComparePair(
                 name=name,
@@ -141,7 +145,7 @@ def compare_pipeline(recipe: Recipe, layout: RunLayout, judge: Engine, pairs: li
 def wanted_comparisons(
     recipe: Recipe, contexts: SpecContexts, pairs: Iterable[Mapping[str, Any]], done: set[str]
 ) -> list[dict[str, Any]]:
-    """Pairs that lack comparisons, with the samples wanted of each order."""
+    """Pairs that lack comparisons, without texts, with the samples wanted of each order."""
     asked = recipe.preference.pairwise
     judge, samples = compare_digest(recipe), range(asked.samples if asked else 0)
     wanted = []
@@ -152,10 +156,22 @@ def wanted_comparisons(
             first, second = (pair[f"{side}_id"] for side in sides)
             missing[name] = missing_indexes((comparison_id(first, second, judge, shown, i) for i in samples), done)
         if any(missing.values()):
-            row = {name: pair[name] for name in COLUMNS if name not in ("chosen", "rejected")}
-            answers = {side: pair[side][-1]["content"] for side in ("chosen", "rejected")}
-            wanted.append({**row, **answers, SAMPLES: missing})
+            wanted.append({name: pair[name] for name in PAIR} | {SAMPLES: missing})
     return wanted
+
+
+def with_texts(stored: Stored, pairs: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Pairs with their prompt and both answers, read range by range."""
+    rows = sorted(pairs, key=lambda pair: pair["prompt_id"])
+    for shard in stored.shards:
+        mine = [row for row in rows if shard.contains(row["prompt_id"])]
+        ids = {row[f"{side}_id"] for row in mine for side in ("chosen", "rejected")}
+        texts = stored.candidates(shard).filter(pl.col("candidate_id").is_in(list(ids)))
+        said = dict(texts.select("candidate_id", "answer").collect().iter_rows())
+        asked = {row["prompt_id"]: row["prompt"] for row in stored.prompt_rows(shard).iter_rows(named=True)}
+        for row in mine:
+            answers = {side: said[row[f"{side}_id"]] for side in ("chosen", "rejected")}
+            yield {**row, **answers, "prompt": asked[row["prompt_id"]]}
 
 
 def stored_comparisons(layout: RunLayout, recipe: Recipe) -> pl.DataFrame:
@@ -173,24 +189,22 @@ def stored_comparisons(layout: RunLayout, recipe: Recipe) -> pl.DataFrame:
     ).sort("comparison_id")
 
 
-def compare_pairs(recipe: Recipe, layout: RunLayout, contexts: SpecContexts, ledger: Ledger) -> int:
+def compare_pairs(recipe: Recipe, layout: RunLayout, ledger: Ledger) -> int:
     """Ask for every comparison that the run's pairs lack; parts are written even when it ends early.
 
     Returns:
         Pairs that were asked about.
     """
-    rows = read_rows(layout, recipe)
-    people = people_of(layout, recipe)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
-    pairs = pl.concat(list(sets["preference"].values()))
+    stored, people = Stored(layout, recipe), people_of(layout, recipe)
+    pairs = pairs_of(decide_run(stored, people), recipe, people)
     done = read_parts(layout.comparisons, COMPARISONS).filter(pl.col("error").is_null())
     finished = set(done["comparison_id"].to_list())
-    wanted = wanted_comparisons(recipe, contexts, pairs.iter_rows(named=True), finished)
+    wanted = wanted_comparisons(recipe, stored.contexts, pairs.iter_rows(named=True), finished)
     if not wanted:
         return 0
     writer = PartWriter(layout.comparisons, COMPARISONS, finished)
     with EnginePool() as pool:
-        pipeline = compare_pipeline(recipe, layout, pool.engine(recipe.judge), wanted)
+        pipeline = compare_pipeline(recipe, layout, pool.engine(recipe.judge), lambda: with_texts(stored, wanted))
         try:
             run_to_end(walk(pipeline, ledger, Hooks(dict.fromkeys(ORDERS, writer.add))))
         finally:

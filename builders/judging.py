@@ -25,6 +25,9 @@ from specdistill.schemas.vocabulary import CRITERIA, AbstainReason, FinishReason
 RUBRIC_VERSION = "2"
 """Part of every judgment's key: change it when any text below changes."""
 
+DECIMALS = 12
+"""Of aggregated scores."""
+
 SCALE = (1, 5)
 """The judge writes integers on this scale; rows hold (score - 1) / 4."""
 
@@ -204,7 +207,7 @@ def find_object(text: str) -> dict[str, Any] | None:
 
 
 def aggregate_judgments(
-    judgments: pl.DataFrame,
+    judgments: pl.DataFrame | pl.LazyFrame,
     *,
     aggregate: str,
     weights: Mapping[str, float],
@@ -249,9 +252,11 @@ def aggregate_judgments(
         .with_columns(pl.when(pl.col("judge_samples") >= needed).then(pl.col("score")).alias("score"))
     )
     if count == 1:
-        single = by_judge.with_columns(pl.concat_list("judge_digest").alias("judges")).drop("judge_digest")
-        return single.sort("candidate_id").collect()
-    return voted(by_judge, vote, count).sort("candidate_id").collect()
+        found = by_judge.with_columns(pl.concat_list("judge_digest").alias("judges")).drop("judge_digest")
+    else:
+        found = voted(by_judge, vote, count)
+    # The last bits of a mean depend on how many other rows there are; equal samples must give equal scores.
+    return found.with_columns(pl.col(pl.Float64).round(DECIMALS)).sort("candidate_id").collect()
 
 
 def voted(by_judge: pl.LazyFrame, vote: str, count: int) -> pl.LazyFrame:

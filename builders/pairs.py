@@ -30,20 +30,21 @@ def preference_pairs(
     side, and lengths are kept within the recipe's limits.
 
     Args:
-        judged: candidates with prompt_id, prompt, category, score, score_std, judge_samples, judges, passes, reason,
-            arm, parent_id, answer, reasoning.
+        judged: candidates with prompt_id, candidate_id, category, score, score_std, judge_samples, judges, passes,
+            arm, parent_id, answer_key, answer_chars.
         comparisons: pairwise judgments; with `preference.pairwise` only pairs that both orders confirm stay. None
             gives the pairs that are to be compared.
         refused: ids of pairs whose order people did not confirm; the next pair of the prompt takes their place.
 
     Returns:
-        The columns of the preference config, but for schema_version.
+        id, prompt_id, category, chosen_id, rejected_id, revised, scores, margin, noise, length_ratio,
+        pairwise, arms; no texts.
     """
     pairs = couples(judged).filter(
         (pl.col("margin") > 0)
         & (pl.col("margin") >= preference.min_margin)
         & (pl.col("margin") > preference.noise_factor * pl.col("noise"))
-        & (pl.col("chosen_answer") != pl.col("rejected_answer"))
+        & (pl.col("chosen_key") != pl.col("rejected_key"))
         & (pl.col("chosen_judges") == pl.col("rejected_judges"))
     )
     if preference.max_length_ratio is not None:
@@ -65,57 +66,59 @@ def preference_pairs(
 
 def couples(judged: pl.DataFrame) -> pl.DataFrame:
     """Every chosen with every rejected candidate that may stand against it, with margin, noise and lengths."""
-    side = judged.with_columns(
-        # A revision's reasoning is a critique of the other side: constitutional pairs compare answers only.
-        message("reasoning").alias("message"),
-        message(None).alias("bare"),
-        squared_error(judged).alias("squared_error"),
-    )
-    rejected = side.select(
-        "prompt_id",
-        pl.col("candidate_id").alias("rejected_id"),
-        pl.col("message").alias("rejected"),
-        pl.col("bare").alias("rejected_bare"),
-        pl.col("score").alias("score_rejected"),
-        pl.col("squared_error").alias("rejected_error"),
-        pl.col("answer").alias("rejected_answer"),
-        pl.col("arm").alias("rejected_arm"),
-        pl.col("judges").alias("rejected_judges"),
-    )
-    chosen = side.filter("passes").select(
-        "prompt_id",
-        "prompt",
-        "category",
-        pl.col("candidate_id").alias("chosen_id"),
-        pl.col("message").alias("chosen"),
-        pl.col("bare").alias("chosen_bare"),
-        pl.col("score").alias("score_chosen"),
-        pl.col("squared_error").alias("chosen_error"),
-        pl.col("answer").alias("chosen_answer"),
-        pl.col("arm").alias("chosen_arm"),
-        pl.col("judges").alias("chosen_judges"),
-        "parent_id",
-        "spec_digest",
-        "category_digest",
-        "clause_digests",
+    side = judged.with_columns(squared_error(judged).alias("squared_error"))
+    rejected, chosen = (
+        side.select(
+            "prompt_id",
+            pl.col("candidate_id").alias(f"{name}_id"),
+            pl.col("score").alias(f"score_{name}"),
+            pl.col("squared_error").alias(f"{name}_error"),
+            pl.col("answer_key").alias(f"{name}_key"),
+            pl.col("answer_chars").alias(f"{name}_chars"),
+            pl.col("arm").alias(f"{name}_arm"),
+            pl.col("judges").alias(f"{name}_judges"),
+            *which,
+        )
+        for name, side, which in (("rejected", side, ()), ("chosen", side.filter("passes"), ("category", "parent_id")))
     )
     targets = chosen.filter(pl.col("chosen_arm").is_in(TARGETS))
     revisions = chosen.filter(pl.col("chosen_arm") == Arm.CONSTITUTION).with_columns(
         pl.col("parent_id").alias("rejected_id")
     )
     plain = targets.join(rejected.filter(pl.col("rejected_arm") != Arm.CONSTITUTION), on="prompt_id", how="inner")
-    revised = revisions.join(rejected, on=["prompt_id", "rejected_id"], how="inner").with_columns(
-        pl.col("chosen_bare").alias("chosen"), pl.col("rejected_bare").alias("rejected")
-    )
+    revised = revisions.join(rejected, on=["prompt_id", "rejected_id"], how="inner")
     return pl.concat(
         [plain.with_columns(pl.lit(False).alias("revised")), revised.with_columns(pl.lit(True).alias("revised"))],
         how="diagonal",
     ).with_columns(
         (pl.col("score_chosen") - pl.col("score_rejected")).alias("margin"),
         (pl.col("chosen_error") + pl.col("rejected_error")).sqrt().alias("noise"),
-        (pl.col("chosen_answer").str.len_chars() / pl.col("rejected_answer").str.len_chars()).alias("length_ratio"),
+        (pl.col("chosen_chars") / pl.col("rejected_chars")).alias("length_ratio"),
         pl.lit(None, pl.Float64).alias("pairwise"),
     )
+
+
+def outline(answer: str = "answer") -> list[pl.Expr]:
+    """What pairs need to know of an answer: whether two are equal, and how long each is."""
+    return [pl.col(answer).hash().alias("answer_key"), pl.col(answer).str.len_chars().alias("answer_chars")]
+
+
+def with_messages(pairs: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with what they are published with: prompt, both messages, and the chosen side's digests.
+
+    A revision's reasoning is a critique of the other side, so constitutional pairs compare answers only.
+
+    Args:
+        rows: candidates with candidate_id, prompt, answer, reasoning and digests.
+    """
+    said = rows.select("candidate_id", message("reasoning").alias("message"), message(None).alias("bare"))
+    about = rows.select("candidate_id", "prompt", "spec_digest", "category_digest", "clause_digests")
+    for name in ("chosen", "rejected"):
+        side = said.rename({"candidate_id": f"{name}_id"})
+        shown = pl.when("revised").then("bare").otherwise("message").alias(name)
+        pairs = pairs.join(side, on=f"{name}_id", how="inner", maintain_order="left").with_columns(shown)
+        pairs = pairs.drop("message", "bare")
+    return pairs.join(about, left_on="chosen_id", right_on="candidate_id", how="inner", maintain_order="left")
 
 
 def message(reasoning: str | None) -> pl.Expr:

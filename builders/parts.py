@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from specdistill.builders.shards import WHOLE, Shard
 from specdistill.errors import RunError
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.table import Table
@@ -65,42 +66,57 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def read_parts(folder: Path, table: Table) -> pl.DataFrame:
-    """All rows of a folder's parts, one a key.
-
-    A call that failed and later succeeded has two rows with one key: the one that did not fail is kept.
+def whole_parts(folder: Path, table: Table) -> list[Path]:
+    """The parts of a folder, each proven to hold the bytes of its name and the columns of its table.
 
     Raises:
         RunError: a part cannot be read.
     """
     paths = sorted(folder.glob("part-*.parquet"))
-    if not paths:
-        return table.empty()
-    frames = []
     for path in paths:
         try:
-            if not is_whole(path, data := path.read_bytes()):  # Polars aborts the process on some damage
+            if not is_whole(path, path.read_bytes()):  # Polars aborts the process on some damage
                 raise OSError("its bytes are not those of its name")
-            frames.append(table.completed(pl.read_parquet(io.BytesIO(data))))
+            names = pl.read_parquet_schema(path)
+            if missing := [column.name for column in table.columns if not column.nullable and column.name not in names]:
+                raise OSError(f"it has no column {missing[0]}")
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
             raise RunError(
                 f"This part cannot be read: {exc}.",
                 "Run `specdistill build` on the folder again: it sets the part aside and rebuilds its rows.",
                 file=path,
             ) from exc
-    return latest(pl.concat(frames), table)
+    return paths
 
 
-def latest(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """One row a key: rows of finished calls win over rows of failed ones."""
-    if "error" not in frame.columns:
-        return frame.unique(list(table.key), keep="first", maintain_order=True)
-    return (
-        frame.with_columns(pl.col("error").is_not_null().alias("__failed"))
-        .sort("__failed", maintain_order=True)
-        .unique(list(table.key), keep="first", maintain_order=True)
-        .drop("__failed")
+def scan_parts(paths: Sequence[Path], table: Table, shard: Shard = WHOLE) -> pl.LazyFrame:
+    """Rows of whole parts, one a key, not yet read.
+
+    Columns that parts of an earlier version lack are null. A call that failed and later succeeded has two rows with
+    one key: the one that did not fail is kept.
+    """
+    if not paths:
+        return table.empty().lazy()
+    rows = pl.scan_parquet(
+        list(paths), schema=table.schema, missing_columns="insert", extra_columns="ignore", hive_partitioning=False
     )
+    return latest(rows if shard == WHOLE else rows.filter(shard.holds()), table)
+
+
+def read_parts(folder: Path, table: Table) -> pl.DataFrame:
+    """All rows of a folder's parts, as `scan_parts` gives them.
+
+    Raises:
+        RunError: a part cannot be read.
+    """
+    return scan_parts(whole_parts(folder, table), table).collect()
+
+
+def latest(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
+    """One row a key: rows of finished calls win over rows of failed ones."""
+    if "error" in table.names:
+        frame = frame.sort(pl.col("error").is_not_null(), maintain_order=True)
+    return frame.unique(list(table.key), keep="first", maintain_order=True)
 
 
 class PartWriter:

@@ -7,6 +7,7 @@ The pipelines validate, print and run under stock distilabel too; a build runs t
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,15 @@ class ReadRows(GeneratorStep):
     def process(self, offset: int = 0) -> GeneratorStepOutput:
         """distilabel's hook: batches of rows and whether it is the last."""
         if self._rows is not None:
-            rows = list(self._rows())
+            rows = iter(self._rows())
         else:
-            rows = pl.read_parquet(Path(self.folder) / "part-*.parquet", columns=self.columns).to_dicts()
-        size = int(self.batch_size or 50)
-        for start in range(offset, len(rows), size):
-            yield rows[start : start + size], start + size >= len(rows)
-        if offset >= len(rows):
-            yield [], True
+            rows = iter(pl.read_parquet(Path(self.folder) / "part-*.parquet", columns=self.columns).to_dicts())
+        rows, size = islice(rows, offset, None), int(self.batch_size or 50)
+        batch = list(islice(rows, size))
+        while following := list(islice(rows, size)):
+            yield batch, False
+            batch = following
+        yield batch, True
 
 
 class FilterCandidates(Step):

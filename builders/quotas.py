@@ -12,7 +12,6 @@ A cell is a category, or a category and an expected outcome, with a number of ac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from typing import Any
@@ -198,25 +197,23 @@ def spend(states: list[Cell], slots: Slots, prompts: pl.DataFrame) -> dict[str, 
     return taken
 
 
-def quota_states(sets: Mapping[str, Mapping[str, pl.DataFrame]], prompts: pl.DataFrame, recipe: Recipe) -> list[Cell]:
+def own_samples(decided: pl.DataFrame) -> set[tuple[str, int]]:
+    """(prompt_id, sample index) of the candidates sampled with the spec whose call did not fail."""
+    failed = (pl.col("reason") == RejectReason.CALL_FAILED).fill_null(False)
+    own = decided.filter((pl.col("arm") == Arm.SPEC) & ~failed)
+    return set(own.select("prompt_id", "sample_index").iter_rows())
+
+
+def quota_states(decided: pl.DataFrame, prompts: pl.DataFrame, recipe: Recipe) -> list[Cell]:
     """Every quota as the derived sets have it: the last word, for report and card.
 
     Args:
-        sets: config to split to rows; `sft` and `rejected` hold every candidate.
+        decided: from `selection.decide_run`.
     """
     if not recipe.quota.asked:
         return []
-    names = ["prompt_id", "arm", "reason", "sample_index"]
-    frames = [pl.DataFrame(schema={**dict.fromkeys(names[:3], pl.String), "sample_index": pl.Int32})]
-    for frame in sets.get("sft", {}).values():
-        spec = pl.lit(Arm.SPEC.value).alias("arm")
-        gone = pl.lit(None, pl.String).alias("reason"), pl.lit(None, pl.Int32).alias("sample_index")
-        frames.append(frame.select("prompt_id", spec, *gone))
-    frames += [frame.select(names) for frame in sets.get("rejected", {}).values()]
-    decided = pl.concat(frames)
-    counted = decided.filter(pl.col("arm") == Arm.SPEC).group_by("prompt_id").len()
-    asked = {(prompt, index) for prompt, rows in counted.iter_rows() for index in range(rows)}
-    return cells(decided, prompts, recipe, open_slots(prompts, recipe, asked, full_prompts(decided, recipe)))
+    slots = open_slots(prompts, recipe, own_samples(decided), full_prompts(decided, recipe))
+    return cells(decided, prompts, recipe, slots)
 
 
 def as_dicts(states: list[Cell]) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import polars as pl
 
 from specdistill.builders.build import Result, derive
 from specdistill.builders.calibration import keep_labels, population_of, stored_labels, threshold_for
-from specdistill.builders.run import locked, open_run, read_rows, save_recipe
-from specdistill.builders.selection import select
+from specdistill.builders.run import locked, open_run, save_recipe
+from specdistill.builders.selection import decide_run
+from specdistill.builders.stored import Stored
 from specdistill.builders.tasks import generator_digest, judge_digest
 from specdistill.errors import SelectionError
 from specdistill.schemas.labels import read_labels
@@ -60,9 +61,8 @@ def reaching(target: float, recipe: Recipe, layout: RunLayout, labels: pl.DataFr
             "Give --labels FILE with id,label.",
             file=layout.labels,
         )
-    rows = read_rows(layout, recipe)
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
-    return threshold_for(population_of(sets, recipe.judge.weights), labels, target, recipe.judge.threshold)
+    population = population_of(decide_run(Stored(layout, recipe)))
+    return threshold_for(population, labels, target, recipe.judge.threshold)
 
 
 def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from specdistill.builders.audit.verdicts import People
-from specdistill.builders.contexts import SpecContexts
-from specdistill.builders.plan import Plan, passing_ids, plan
-from specdistill.builders.quotas import Cell, cells, full_prompts, open_slots, spend
-from specdistill.builders.run import Rows
-from specdistill.builders.selection import NOBODY, decide_all
+from specdistill.builders.plan import Plan, plan
+from specdistill.builders.quotas import Cell, cells, full_prompts, open_slots, own_samples, spend
+from specdistill.builders.selection import NOBODY, decide_run
+from specdistill.builders.stored import Stored
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.vocabulary import Arm, ParseOutcome
 
 
 class Rounds:
@@ -27,27 +23,24 @@ class Rounds:
         self.asked: set[tuple[str, int]] = set()
         self.states: list[Cell] = []
 
-    def next(self, rows: Rows, contexts: SpecContexts) -> Plan:
+    def next(self, stored: Stored) -> Plan:
         """The plan of the next round; nothing to do when no quota is open.
 
         Stored candidates that lack judgments come first: what they are worth decides what else is needed.
         """
-        recipe, passing = self.recipe, passing_ids(rows, self.recipe)
-        waiting = plan(recipe, rows, contexts, passing, spend={})
         self.number += 1
-        if (any(waiting.judge.values()) or any(waiting.rewrite.values())) and self.number == 1:
+        if self.number == 1 and not (waiting := plan(stored, spend={})).empty:
             return waiting
-        decided = decide_all(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, self.people)
-        own = rows.candidates.filter((pl.col("arm") == Arm.SPEC) & (pl.col("parse") != ParseOutcome.FAILED))
-        spent = self.asked | set(own.select("prompt_id", "sample_index").iter_rows())
-        slots = open_slots(rows.prompts, recipe, spent, full_prompts(decided, recipe))
-        self.states = cells(decided, rows.prompts, recipe, slots)
-        wanted = spend(self.states, slots, rows.prompts)
+        decided = decide_run(stored, self.people)
+        spent = self.asked | own_samples(decided)
+        slots = open_slots(stored.prompts, self.recipe, spent, full_prompts(decided, self.recipe))
+        self.states = cells(decided, stored.prompts, self.recipe, slots)
+        wanted = spend(self.states, slots, stored.prompts)
         self.asked |= {(prompt, index) for prompt, indexes in wanted.items() for index in indexes}
         if not wanted:
             self.number -= 1
-            return Plan([], {}, 0, 0)
-        return plan(recipe, rows, contexts, set(), spend=wanted)
+            return Plan()
+        return plan(stored, spend=wanted, judging=False)
 
     def said(self, todo: Plan) -> str:
         """The round in a sentence."""

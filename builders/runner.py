@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from distilabel.pipeline import Pipeline
@@ -181,8 +182,9 @@ async def run_node(name: str, node: Node, caller: Caller | None, hooks: Hooks, e
         step.load()
         try:
             if isinstance(step, GeneratorStep):
-                for rows, _ in step.process_applying_mappings():
-                    await out(rows)
+                batches = step.process_applying_mappings()
+                while (batch := await asyncio.to_thread(next, batches, END)) is not END:  # it may read from disk
+                    await out(batch[0])
             else:
                 await transform(step, node, early, out)
         finally:
@@ -192,16 +194,17 @@ async def run_node(name: str, node: Node, caller: Caller | None, hooks: Hooks, e
 
 async def transform(step: Step, node: Node, early: Iterable[Row], out: Callable[[list[Row]], Any]) -> None:
     """A step without one of our engines: whole batches, every `yield` kept. A global step gets all rows at once."""
-    held = list(early)
+    rows, size = iter(early), STEP_BATCH
     if isinstance(step, GlobalStep):
-        held += [row async for row in node.rows()]
-    if held:
-        for rows in step.process_applying_mappings(held):
-            await out(rows)
+        held = [*rows, *[row async for row in node.rows()]]
+        rows, size = iter(held), max(len(held), 1)
+    while batch := await asyncio.to_thread(lambda: list(islice(rows, size))):  # they may come from disk
+        for made in step.process_applying_mappings(batch):
+            await out(made)
     if not isinstance(step, GlobalStep):
         async for batch in node.batches(STEP_BATCH):
-            for rows in step.process_applying_mappings(batch):
-                await out(rows)
+            for made in step.process_applying_mappings(batch):
+                await out(made)
 
 
 async def sample(
@@ -235,7 +238,8 @@ async def sample(
                 await window.acquire()
                 group.create_task(one(row, wanted))
 
-        for row in early:
+        rows = iter(early)
+        while (row := await asyncio.to_thread(next, rows, END)) is not END:  # it may read from disk
             await take(row)
         async for row in node.rows():
             await take(row)

@@ -7,15 +7,17 @@ verdict, the threshold, the quota.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
 from specdistill.builders.audit.verdicts import People
 from specdistill.builders.judging import aggregate_judgments
+from specdistill.builders.pairs import outline, preference_pairs
 from specdistill.builders.screens import SpecFacts, screen_frame
-from specdistill.builders.sets import make_sets
+from specdistill.builders.sets import make_sets, with_verdict
 from specdistill.builders.splits import split_of
+from specdistill.builders.stored import Stored
 from specdistill.builders.tasks import judge_digest
 from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
@@ -28,6 +30,8 @@ Sets = dict[str, dict[str, pl.DataFrame]]
 
 NOBODY = People()
 """No audit."""
+KEYS = ["candidate_id", "prompt_id", "category", "parent_id", "arm", "sample_index"]
+"""What is held of every candidate while a run is decided, besides its fate."""
 
 
 def decide(
@@ -96,7 +100,7 @@ def select(
     people: People = NOBODY,
     comparisons: pl.DataFrame | None = None,
 ) -> Sets:
-    """All published sets from stored rows.
+    """All published sets from stored rows, in memory; `sets_of_run` does the same range by range.
 
     Args:
         prompts: the recipe's prompts.
@@ -110,18 +114,55 @@ def select(
         Config to split to rows, valid by schema; a split without rows is left out, `train` is always there.
     """
     decided = decide_all(prompts, candidates, judgments, clauses, recipe, people)
-    splits = split_of(prompts, recipe.split)
-    sets = make_sets(
-        prompts,
-        decided,
-        judgments,
-        clauses,
-        recipe,
-        people.rejected_pairs,
-        people.confirmed_pairs,
-        comparisons,
-    )
-    return split_sets(sets, splits)
+    pairs = pairs_of(decided, recipe, people, comparisons)
+    return split_sets(make_sets(prompts, decided, judgments, clauses, pairs, recipe), split_of(prompts, recipe.split))
+
+
+def sets_of_run(
+    stored: Stored, decided: pl.DataFrame, people: People = NOBODY, comparisons: pl.DataFrame | None = None
+) -> Iterator[Sets]:
+    """`select` of a run, one range of prompts after the other.
+
+    Args:
+        decided: from `decide_run`.
+    """
+    recipe = stored.recipe
+    pairs = pairs_of(decided, recipe, people, comparisons)
+    splits = split_of(stored.prompts, recipe.split)
+    fates = decided.select("candidate_id", *(name for name in decided.columns if name not in CANDIDATES.names))
+    for shard in stored.shards:
+        candidates = stored.candidates(shard).select(CANDIDATES.names).collect()
+        candidates = pl.concat([candidates, people.written(candidates).select(CANDIDATES.names)])
+        rows = candidates.join(fates, on="candidate_id", how="inner")
+        judgments = stored.judgments(shard).collect()
+        sets = make_sets(stored.prompt_rows(shard), rows, judgments, stored.clauses, shard.of(pairs), recipe)
+        yield split_sets(sets, splits)
+
+
+def pairs_of(
+    decided: pl.DataFrame, recipe: Recipe, people: People = NOBODY, comparisons: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Preference pairs of decided candidates, without texts, with what people said of them in `audit`."""
+    pairs = preference_pairs(with_verdict(decided), recipe.preference, comparisons, people.rejected_pairs)
+    confirmed = pl.col("id").is_in(list(people.confirmed_pairs))
+    return pairs.with_columns(pl.when(confirmed).then(pl.lit("confirmed")).alias("audit"))
+
+
+def decide_run(stored: Stored, people: People = NOBODY) -> pl.DataFrame:
+    """Every candidate of a run with its scores and its fate, as `decide_all`, but without any text."""
+    recipe = stored.recipe
+    ranges = []
+    for shard in stored.shards:
+        candidates = stored.candidates(shard).select(*KEYS, *outline()).collect()
+        screened, scores = stored.screened(shard), scores_of(stored.judgments(shard), recipe)
+        originals = pl.col("candidate_id").is_in([correction[0] for correction in people.corrections])
+        written = people.written(stored.candidates(shard).filter(originals).collect())
+        if written.height:
+            found = screen_frame(written, stored.prompt_rows(shard), stored.facts, recipe.screens)
+            candidates = pl.concat([candidates, written.select(*KEYS, *outline())])
+            screened = pl.concat([screened, found])
+        ranges.append(fates(candidates, screened, scores, written, recipe, people))
+    return trim(pl.concat(ranges), stored.prompts, recipe.quota)
 
 
 def decide_all(
@@ -136,22 +177,39 @@ def decide_all(
     then the quotas.
 
     Returns:
-        As `decide`, and `corrected_from`: the candidate that a person's answer replaces.
+        As `decide`, with `corrected_from`: the candidate that a person's answer replaces; ordered by candidate_id.
     """
     facts = SpecFacts.of(clauses, recipe.screens.copied_words)
-    scores = aggregate_judgments(
+    scores = scores_of(judgments.lazy(), recipe)
+    written = people.written(candidates)
+    candidates = pl.concat([candidates.select(CANDIDATES.names), written.select(CANDIDATES.names)])
+    screened = screen_frame(candidates, prompts, facts, recipe.screens)
+    decided = fates(candidates.with_columns(*outline()), screened, scores, written, recipe, people)
+    return trim(decided, prompts, recipe.quota)
+
+
+def fates(
+    candidates: pl.DataFrame,
+    screened: pl.DataFrame,
+    scores: pl.DataFrame,
+    written: pl.DataFrame,
+    recipe: Recipe,
+    people: People,
+) -> pl.DataFrame:
+    """`decide`, and `corrected_from` of what people wrote."""
+    origin = written.select("candidate_id", "corrected_from")
+    return decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
+
+
+def scores_of(judgments: pl.LazyFrame, recipe: Recipe) -> pl.DataFrame:
+    """`aggregate_judgments` as a recipe asks."""
+    return aggregate_judgments(
         judgments,
         aggregate=recipe.judge.aggregate,
         weights=recipe.judge.weights,
         votes_needed=votes_needed(recipe),
         vote=recipe.judge.vote,
     )
-    written = people.written(candidates)
-    candidates = pl.concat([candidates.select(CANDIDATES.names), written.select(CANDIDATES.names)])
-    screened = screen_frame(candidates, prompts, facts, recipe.screens)
-    origin = written.select("candidate_id", "corrected_from")
-    decided = decide(candidates, screened, scores, recipe, people).join(origin, on="candidate_id", how="left")
-    return trim(decided, prompts, recipe.quota)
 
 
 def votes_needed(recipe: Recipe) -> int | dict[str, int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import polars as pl
 
 from specdistill.builders.heuristics import heuristic_frame
-from specdistill.builders.pairs import TARGETS, preference_pairs
+from specdistill.builders.pairs import TARGETS, with_messages
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import CRITERIA, RejectReason
@@ -24,10 +22,17 @@ def assistant(answer: str = "answer", reasoning: str = "reasoning") -> pl.Expr:
 
 
 def finish(config: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The config's columns, in order, with its version, sorted by id, validated."""
+    """The config's columns, in order, with its version, sorted by prompt and id, validated."""
     table = TABLES[config]
     frame = frame.with_columns(pl.lit(table.version).alias("schema_version"))
-    return table.validate(frame.select(table.names).cast(table.schema).sort("id"))
+    order = ["prompt_id", "id"] if "prompt_id" in table.names else ["id"]
+    return table.validate(frame.select(table.names).cast(table.schema).sort(order))
+
+
+def with_verdict(decided: pl.DataFrame) -> pl.DataFrame:
+    """The candidates that a judge scored and no person refused."""
+    refused = (pl.col("reason") == RejectReason.REJECTED_BY_AUDIT).fill_null(False)
+    return decided.filter(pl.col("score").is_not_null() & pl.col("answer_chars").is_not_null() & ~refused)
 
 
 def make_sets(
@@ -35,30 +40,23 @@ def make_sets(
     decided: pl.DataFrame,
     judgments: pl.DataFrame,
     clauses: pl.DataFrame,
+    pairs: pl.DataFrame,
     recipe: Recipe,
-    rejected_pairs: Collection[str] = (),
-    confirmed_pairs: Collection[str] = (),
-    comparisons: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Every published config, not yet split. What people rejected is in `rejected` and nowhere else.
 
     Args:
         decided: from `selection.decide_all`.
         clauses: the clause table of the spec.
-        rejected_pairs, confirmed_pairs: ids of pairs that people judged.
-        comparisons: pairwise judgments, where the recipe asks for them; None before they are there.
+        pairs: from `selection.pairs_of`.
     """
     rows = decided.join(
         prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
     ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
-    refused = (pl.col("reason") == RejectReason.REJECTED_BY_AUDIT).fill_null(False)
-    judged = rows.filter(pl.col("score").is_not_null() & pl.col("answer").is_not_null() & ~refused)
-    pairs = preference_pairs(judged, recipe.preference, comparisons, rejected_pairs).with_columns(
-        pl.when(pl.col("id").is_in(list(confirmed_pairs))).then(pl.lit("confirmed")).alias("audit")
-    )
+    judged = with_verdict(rows)
     return {
         "sft": finish("sft", rows.filter(pl.col("reason").is_null()).with_columns(assistant().alias("completion"))),
-        "preference": finish("preference", pairs),
+        "preference": finish("preference", with_messages(pairs, judged)),
         "kto": finish("kto", kto(judged)),
         "reward": finish(
             "reward",

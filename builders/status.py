@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.audit.stage import people_of
-from specdistill.builders.contexts import SpecContexts, categories_of
+from specdistill.builders.contexts import categories_of
 from specdistill.builders.ledger import session_seconds, stage_totals
-from specdistill.builders.plan import passing_ids, plan
+from specdistill.builders.plan import plan
 from specdistill.builders.rounds import Rounds
-from specdistill.builders.run import Rows, is_locked, read_rows
+from specdistill.builders.run import is_locked
+from specdistill.builders.stored import Stored, height_of
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import JudgmentStatus
@@ -31,12 +32,10 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
     Raises:
         RunError: a part cannot be read.
     """
-    rows = read_rows(layout, recipe)
-    contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
-    if recipe.quota.asked:
-        todo = Rounds(recipe, people_of(layout, recipe)).next(rows, contexts)
-    else:
-        todo = plan(recipe, rows, contexts, passing_ids(rows, recipe))
+    stored = Stored(layout, recipe)
+    todo = Rounds(recipe, people_of(layout, recipe)).next(stored) if recipe.quota.asked else plan(stored)
+    silent = stored.judgments().filter(pl.col("status") == JudgmentStatus.ABSTAINED).select("abstain_reason")
+    errors = pl.concat([rows.select("error") for rows in (stored.candidates(), stored.judgments())])
     calls = stage_totals(layout.ledger)
     seconds = session_seconds(layout.ledger)
     tokens = sum(stage["completion_tokens"] for stage in calls.values())
@@ -45,12 +44,12 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
         "name": recipe.name,
         "building": is_locked(layout),
         "complete": layout.manifest.exists(),
-        "stages": stages(rows, todo.candidates_wanted, todo.judgments_wanted),
-        "spec_changes": spec_changes(recipe, contexts, rows),
+        "stages": stages(stored, todo.candidates_wanted, todo.judgments_wanted),
+        "spec_changes": spec_changes(stored),
         "accepted": derived_rows(layout, "sft"),
         "reasons": reject_reasons(layout),
-        "abstentions": counts(rows.judgments.filter(pl.col("status") == JudgmentStatus.ABSTAINED), "abstain_reason"),
-        "errors": counts(pl.concat([rows.candidates.select("error"), rows.judgments.select("error")]), "error"),
+        "abstentions": counts(silent.collect(), "abstain_reason"),
+        "errors": counts(errors.drop_nulls().collect(), "error"),
         "calls": calls,
         "completion_tokens": tokens,
         "prompt_tokens": sum(stage["prompt_tokens"] for stage in calls.values()),
@@ -59,51 +58,42 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def spec_changes(recipe: Recipe, contexts: SpecContexts, rows: Rows) -> list[dict[str, Any]]:
+def spec_changes(stored: Stored) -> list[dict[str, Any]]:
     """What the policy says today that it did not say when the run was built: the rows that a build would make anew.
 
     Returns:
         For each stale category: category, reasons, candidates (rows that would be stale). Empty when nothing changed,
         or when the policy is no longer where the recipe says (a copied run).
     """
+    recipe = stored.recipe
     if recipe.spec not in libraries() and not Path(recipe.spec).exists():
         return []
-    stale = stale_categories(contexts.spec, load_spec(recipe.spec), examples=recipe.context.examples)
-    shown = rows.candidates.filter(pl.col("spec_digest").is_not_null())["category"].to_list()
+    stale = stale_categories(stored.contexts.spec, load_spec(recipe.spec), examples=recipe.context.examples)
+    shown = stored.candidates().filter(pl.col("spec_digest").is_not_null()).group_by("category").len().collect()
     return [
         {
             "category": category,
             "reasons": reasons,
-            "candidates": sum(category in categories_of(label) for label in shown),
+            "candidates": sum(rows for label, rows in shown.iter_rows() if category in categories_of(label)),
         }
         for category, reasons in stale.items()
     ]
 
 
-def stages(rows: Rows, candidates_wanted: int, judgments_wanted: int) -> dict[str, dict[str, int]]:
+def stages(stored: Stored, candidates_wanted: int, judgments_wanted: int) -> dict[str, dict[str, int]]:
     """Done, pending, failed and stale rows of each stage. Judgments of candidates not yet made are not counted.
 
     With a quota, pending are the samples of the next round only.
     """
-    failed = {
-        "candidates": int(rows.candidates["error"].is_not_null().sum()),
-        "judgments": int(rows.judgments["error"].is_not_null().sum()),
-    }
-    return {
-        "prompts": {"done": rows.prompts.height, "pending": 0, "failed": 0, "stale": 0},
-        "candidates": {
-            "done": rows.candidates.height - failed["candidates"],
-            "pending": candidates_wanted,
-            "failed": failed["candidates"],
-            "stale": rows.stale_candidates,
-        },
-        "judgments": {
-            "done": rows.judgments.height - failed["judgments"],
-            "pending": judgments_wanted,
-            "failed": failed["judgments"],
-            "stale": rows.stale_judgments,
-        },
-    }
+    found = {"prompts": {"done": stored.prompts.height, "pending": 0, "failed": 0, "stale": 0}}
+    tables = (
+        ("candidates", stored.candidates(), candidates_wanted),
+        ("judgments", stored.judgments(), judgments_wanted),
+    )
+    for (name, rows, wanted), stale in zip(tables, stored.stale(), strict=True):
+        failed = height_of(rows.filter(pl.col("error").is_not_null()))
+        found[name] = {"done": height_of(rows) - failed, "pending": wanted, "failed": failed, "stale": stale}
+    return found
 
 
 def counts(frame: pl.DataFrame, column: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from simulated_judge import CLAUSE_ROWS, SimulatedJudge, candidates_for
 
 from specdistill.builders.calibration import calibrate, population_of, threshold_for
 from specdistill.builders.comparing import order_numbers
-from specdistill.builders.selection import select
+from specdistill.builders.selection import decide_all
 from specdistill.cards.judge_numbers import judge
 from specdistill.errors import SelectionError
 from specdistill.schemas.labels import LABELS
@@ -60,8 +60,7 @@ def trial(seed: int, *, prompts: int = 120, labels: int = 150, target: float | N
     judged = fake.judgments(levels, 5)
     wanted = recipe(min_votes=1)
     weights = wanted.judge.weights
-    sets = select(asked, sampled, judged, CLAUSE_ROWS, wanted)
-    population = population_of(sets, weights)
+    population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted))
     known = label_rows(levels, dict(population.select("id", "score").iter_rows()), labels, seed, seed % 3 == 0)
     if target is not None:
         try:
@@ -69,8 +68,7 @@ def trial(seed: int, *, prompts: int = 120, labels: int = 150, target: float | N
         except SelectionError:
             threshold = wanted.judge.threshold
         wanted = recipe(min_votes=1, threshold=threshold)
-        sets = select(asked, sampled, judged, CLAUSE_ROWS, wanted)
-        population = population_of(sets, weights)
+        population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted))
     found = calibrate(population, known, wanted.judge.threshold)
     accepted = population.filter("accepted")["id"].to_list()
     truth = sum(levels[key] == 3 for key in accepted) / max(1, len(accepted))

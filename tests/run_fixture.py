@@ -17,8 +17,8 @@ import polars as pl
 from specdistill import __version__
 from specdistill.builders.parts import write_part
 from specdistill.builders.prompts import prompt_table
-from specdistill.builders.run import write_sets
 from specdistill.builders.selection import select
+from specdistill.builders.set_files import write_sets
 from specdistill.builders.tasks import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.digest import digest
@@ -117,7 +117,7 @@ def write_run(folder: Path, seed: int = 0, prompts: int = 60, recipe: Recipe = r
     for parts, frame in ((layout.prompts, asked), (layout.candidates, sampled), (layout.judgments, judged)):
         write_part(parts, frame)
     sets = select(asked, sampled, judged, pl.read_parquet(layout.clauses), recipe)
-    write_manifest(layout, recipe, write_sets(layout, sets), rendered, (asked, sampled, judged))
+    write_manifest(layout, recipe, write_sets(layout, [sets]), rendered, (asked, sampled, judged))
     return layout
 
 

@@ -47,21 +47,18 @@ def recipe_file(folder, engine):
 
 def check_whole(out, recipe):
     """The run has exactly the rows its recipe asks for: nothing lost, nothing doubled."""
-    from specdistill.builders.build import passing_ids
-    from specdistill.builders.contexts import SpecContexts
     from specdistill.builders.plan import plan
-    from specdistill.builders.run import read_rows
+    from specdistill.builders.stored import Stored
 
     layout = RunLayout(out)
     asked = load_recipe(layout.recipe)
-    rows = read_rows(layout, asked)
-    passing = passing_ids(rows, asked)
-    todo = plan(asked, rows, SpecContexts.load(layout.spec), passing)
-    assert (todo.candidates_wanted, todo.judgments_wanted) == (0, 0)
+    run = Stored(layout, asked)
+    passing = run.screened()["reason"].null_count()
+    assert plan(run).empty
     stored = keys(out)
     assert len(stored["prompts"]) == PROMPTS
     assert len(stored["candidates"]) == len(set(stored["candidates"])) == PROMPTS * SAMPLES
-    assert len(stored.get("judgments", [])) == len(set(stored.get("judgments", []))) == len(passing) * K
+    assert len(stored.get("judgments", [])) == len(set(stored.get("judgments", []))) == passing * K
 
 
 def test_kill_9_on_the_embedded_model_repeats_only_calls_in_flight(tmp_path):

@@ -55,9 +55,12 @@ SPEC_TEXT = (
 
 
 def straddle(sets: Sets) -> list[str]:
-    moved = sets["kto"]["train"].head(1)
+    train = sets["kto"]["train"]
+    twins = pl.concat(list(sets["prompts"].values())).drop_nulls("twin_id")["id"].to_list()
+    alone = train.filter(~pl.col("prompt_id").is_in(twins))
+    moved = alone.head(1)
     sets["kto"]["test"] = pl.concat([sets["kto"]["test"], moved])
-    sets["kto"]["train"] = sets["kto"]["train"].slice(1)
+    sets["kto"]["train"] = train.join(moved.select("id"), on="id", how="anti")
     return moved["prompt_id"].to_list()
 
 

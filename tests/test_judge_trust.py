@@ -27,7 +27,7 @@ from specdistill.builders.calibration import (
 )
 from specdistill.builders.comparing import compare_messages, order_numbers, pair_votes, read_choice
 from specdistill.builders.reselect import reselect
-from specdistill.builders.selection import select
+from specdistill.builders.selection import decide_all
 from specdistill.cards.judge_noise import TRIED, candidate_noise, noise_of, unstable
 from specdistill.cards.judge_numbers import judge
 from specdistill.cards.report import write_report
@@ -58,7 +58,7 @@ def run():
     """A judged run: (population, labels, judgments)."""
     asked, sampled, levels = candidates_for(60, 4, 1)
     judged = SimulatedJudge(noise=0.4, abstain=0.15, seed=3).judgments(levels, 5)
-    population = population_of(select(asked, sampled, judged, CLAUSE_ROWS, recipe(min_votes=1)), WEIGHTS)
+    population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, recipe(min_votes=1)))
     labels = label_rows(levels, dict(population.select("id", "score").iter_rows()), 80, 5, borderline=False)
     return population, labels, judged
 

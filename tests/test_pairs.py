@@ -10,7 +10,7 @@ from simulated_judge import SimulatedJudge
 
 from specdistill.builders.heuristics import asked_items, complete_score, heuristic_frame, outcome_score, sections_score
 from specdistill.builders.judging import aggregate_judgments
-from specdistill.builders.pairs import preference_pairs
+from specdistill.builders.pairs import outline, preference_pairs, with_messages
 from specdistill.errors import RecipeError
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.recipe import Preference
@@ -43,7 +43,7 @@ def judged(*rows):
             | changes
         )
     schema = {"parent_id": pl.String, "score": pl.Float64, "score_std": pl.Float64}
-    return pl.DataFrame(made, schema_overrides=schema)
+    return pl.DataFrame(made, schema_overrides=schema).with_columns(*outline())
 
 
 def sides(rows, **settings_):
@@ -120,7 +120,8 @@ def test_revisions_stand_against_their_parent_only():
     )
     pairs = preference_pairs(rows, Preference(min_margin=0.1, pairs_per_prompt=3))
     assert sorted(pairs.select("chosen_id", "rejected_id").rows()) == [("good", "worse"), ("revised", "plain")]
-    bare = pairs.filter(pl.col("chosen_arm") == "constitution")
+    bare = with_messages(pairs, rows).filter(pl.col("chosen_arm") == "constitution")
+    assert bare.height == 1
     for side in ("chosen", "rejected"):
         assert bare[side].list.last().struct.field("reasoning_content").is_null().all()
 

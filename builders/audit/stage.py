@@ -61,13 +61,14 @@ def judged(layout: RunLayout, recipe: Recipe) -> Judged:
         RunError: a part cannot be read.
     """
     from specdistill.builders.audit.choose import pair_population, row_population
-    from specdistill.builders.run import read_rows
-    from specdistill.builders.selection import decide_all
+    from specdistill.builders.selection import decide_all, pairs_of
     from specdistill.builders.sets import make_sets
+    from specdistill.builders.stored import read_rows
 
     found = read_rows(layout, recipe)
     decided = decide_all(found.prompts, found.candidates, found.judgments, found.clauses, recipe)
-    pairs = make_sets(found.prompts, decided, found.judgments, found.clauses, recipe)["preference"]
+    light = pairs_of(decided, recipe)
+    pairs = make_sets(found.prompts, decided, found.judgments, found.clauses, light, recipe)["preference"]
     return Judged(
         decided,
         pairs,

@@ -10,10 +10,12 @@ import polars as pl
 
 from specdistill.builders.audit.pull import read_table
 from specdistill.builders.audit.verdicts import People, verdicts
-from specdistill.builders.run import Rows, open_run, read_rows
+from specdistill.builders.compare_stage import stored_comparisons
+from specdistill.builders.run import open_run
 from specdistill.builders.selection import Sets, select, split_sets
 from specdistill.builders.sets import assistant
 from specdistill.builders.splits import split_of
+from specdistill.builders.stored import Rows, read_rows
 from specdistill.errors import RunError, UsageError
 from specdistill.schemas.audit import RESPONSES
 from specdistill.schemas.citations import cited_series
@@ -86,7 +88,8 @@ def open_material(run: Path) -> Material:
     rows = read_rows(layout, recipe)
     answers = read_table(layout, RESPONSES)
     people = People() if answers.is_empty() else People.of(verdicts(answers, recipe.audit))
-    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people)
+    comparisons = stored_comparisons(layout, recipe)
+    sets = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe, people, comparisons)
     if sets["sft"]["train"].is_empty():
         raise RunError("Nothing of this run is accepted.", "Lower judge.threshold, or build more.", file=run)
     if "test" not in sets["prompts"]:

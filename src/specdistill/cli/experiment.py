@@ -61,7 +61,8 @@ def experiment(
 
 def write_sweep_of(run: Path, truth: Path, target: Path) -> list[dict[str, Any]]:
     """Sweep a run's k and threshold against what people said, and write the page."""
-    from specdistill.builders.run import open_run, read_rows
+    from specdistill.builders.run import open_run
+    from specdistill.builders.stored import read_rows
     from specdistill.cards.sweep import write_sweep
     from specdistill.train.evaluation.sweep import read_truth, sweep
 

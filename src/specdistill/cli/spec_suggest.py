@@ -41,7 +41,8 @@ def suggest(run: Path, spec: Spec, uncovered: Sequence[str], n: int) -> Suggeste
         EngineError: the engine cannot be started, or not one reply had a usable prompt.
     """
     from specdistill.builders.engines.factory import make_engine
-    from specdistill.builders.run import open_run, read_rows
+    from specdistill.builders.run import open_run
+    from specdistill.builders.stored import read_rows
     from specdistill.specs.suggest import suggest_messages
 
     layout, recipe = open_run(run)
