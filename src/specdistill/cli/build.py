@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from specdistill.cli.output import JsonFlag, err, out, print_json, safe
-from specdistill.errors import QuotaShort
+from specdistill.errors import QuotaShort, UsageError
 
 TrustOption = typer.Option(
     False, "--trust-remote-code", help="Let the recipe's engine options run code that comes with a model."
@@ -22,12 +22,28 @@ def build(
     strict: bool = typer.Option(False, "--strict", help="Fail when a quota is not met (quota.strict of the recipe)."),
     overrides: list[str] | None = SetOption,
     trust_remote_code: bool = TrustOption,
+    dry: bool = typer.Option(False, "--dry-run", help="Say what it would ask for and cost; no model call, no file."),
+    like: Path | None = typer.Option(None, metavar="RUN", help="With --dry-run: take tokens and sizes from a run."),
+    prompts: int | None = typer.Option(None, min=1, help="With --dry-run: for so many prompts, mixed the same."),
+    tokens_per_second: float | None = typer.Option(None, min=0.001, help="With --dry-run: of one replica, completion."),
+    gpu_price: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a replica's hour."),
+    price_in: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a million prompt tokens."),
+    price_out: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a million completion tokens."),
     as_json: bool = JsonFlag,
 ) -> None:
     """Clean, generate, judge and select. Run it again after any stop: finished work is never repeated."""
     from specdistill.schemas.recipe_file import load_recipe
 
     parsed = load_recipe(recipe, [*(overrides or ()), *(["quota.strict=true"] if strict else [])])
+    prices = {"gpu_price": gpu_price, "price_in": price_in, "price_out": price_out}
+    given = {"like": like, "prompts": prompts, "tokens_per_second": tokens_per_second} | prices
+    if dry:
+        from specdistill.cli.capacity import show_dry_run
+
+        show_dry_run(parsed, recipe.resolve().parent, given, as_json)
+        return
+    if unused := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
+        raise UsageError(f"{', '.join(unused)} is for --dry-run.", "Add --dry-run, or leave it out.")
     if preview:
         show_preview(parsed, recipe.resolve().parent, preview, as_json, trust_remote_code)
         return
