@@ -3,9 +3,10 @@ its own.
 
     python benchmarks/engine_overhead.py http    # OpenAIEngine and a plain aiohttp loop, on one fake server
     python benchmarks/engine_overhead.py vllm    # VLLMEngine and vllm.LLM.generate, on the embedded model
+    python benchmarks/engine_overhead.py server  # OpenAIEngine on vLLM's own server and vllm.LLM.generate
 
-Prints a Markdown table with ratios and, with `--out FILE`, writes the figures as JSON. Contestants take turns
-`--rounds` times and medians are compared, because clocks are noisy.
+Writes a table with ratios into its section of `results/engine_overhead.md` and, with `--out FILE`, the figures as
+JSON. Contestants take turns `--rounds` times and medians are compared, because clocks are noisy.
 """
 
 from __future__ import annotations
@@ -28,14 +29,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SYSTEM = "You follow a policy. " + "Rule: be kind, be careful and say what you know. " * 41
-"""About 2 kB, as the peers were measured with."""
+sys.path.insert(0, str(HERE))
+
+from overhead_vllm import messages, server_ours, vllm_bare, vllm_ours  # noqa: E402
+
 FAKE = HERE.parent / "tests" / "fake_openai_server.py"
-
-
-def messages(number: int) -> list[dict[str, str]]:
-    """The conversation of one row."""
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"Tell me about number {number}."}]
+RESULT = HERE / "results" / "engine_overhead.md"
 
 
 # --- over HTTP
@@ -111,101 +110,21 @@ def _windowed(one: Callable[[int], Any], args: argparse.Namespace, close: Any = 
     return figures | {"peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-# --- offline vLLM
-# ----------------------------------------------------------------------------------------------
-
-OPTIONS = {"max_model_len": 2048, "seed": 0}
-SAMPLED = {"ignore_eos": True}
-"""Every sample has exactly max_tokens tokens, so that both do the same work."""
-
-
-def vllm_ours(args: argparse.Namespace) -> dict[str, float]:
-    """VLLMEngine under a rolling window."""
-    from specdistill.builders.engines.base import Request
-    from specdistill.builders.engines.vllm import VLLMEngine
-
-    engine = VLLMEngine(
-        model=args.model,
-        max_tokens=args.max_tokens,
-        temperature=0.7,
-        concurrency=args.concurrency,
-        options=OPTIONS | {"sampling": SAMPLED},
-    )
-    started = time.perf_counter()
-    engine.load()
-    load = time.perf_counter() - started
-
-    async def rows(first: int, count: int) -> int:
-        asked = (engine.complete(Request(messages(number), args.samples)) for number in range(first, first + count))
-        return sum(one.completion_tokens or 0 for found in await asyncio.gather(*asked) for one in found)
-
-    asyncio.run(rows(10**7, 8))
-    figures = _timed(lambda: asyncio.run(rows(0, args.rows)))
-    engine.unload()
-    return figures | {"load s": load}
-
-
-def vllm_bare(args: argparse.Namespace) -> dict[str, float]:
-    """`vllm.LLM.generate` over all requests at once, with the same engine arguments."""
-    from specdistill.builders.engines.embedded import resolve_model
-    from specdistill.builders.engines.vllm_process import engine_arguments, environment
-
-    with environment():
-        import vllm
-
-        started = time.perf_counter()
-        llm = vllm.LLM(**engine_arguments(resolve_model(args.model), OPTIONS))
-        load = time.perf_counter() - started
-    tokenizer = llm.get_tokenizer()
-    sampled = vllm.SamplingParams(
-        n=args.samples, max_tokens=args.max_tokens, temperature=0.7, skip_special_tokens=True, **SAMPLED
-    )
-
-    def rows(first: int, count: int) -> int:
-        prompts = [
-            {
-                "prompt_token_ids": tokenizer.encode(
-                    tokenizer.apply_chat_template(messages(number), tokenize=False, add_generation_prompt=True),
-                    add_special_tokens=False,
-                )
-            }
-            for number in range(first, first + count)
-        ]
-        found = llm.generate(prompts, sampled, use_tqdm=False)
-        return sum(len(output.token_ids) for request in found for output in request.outputs)
-
-    rows(10**7, 8)
-    figures = _timed(lambda: rows(0, args.rows))
-    llm.llm_engine.engine_core.shutdown()
-    return figures | {"load s": load}
-
-
-def _timed(work: Callable[[], int]) -> dict[str, float]:
-    """Speed of some work that gives a number of tokens, and its CPU time over all processes and in this one."""
-    import psutil
-
-    def spent() -> tuple[float, float]:
-        own = psutil.Process()
-        times = {process.pid: sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True))}
-        return sum(times.values()), times[own.pid]
-
-    (every, own), started = spent(), time.perf_counter()
-    tokens = work()
-    wall, (every_after, own_after) = time.perf_counter() - started, spent()
-    return {
-        "tokens/s": tokens / wall,
-        "seconds": wall,
-        "tokens": tokens,
-        "CPU-s per 1,000 tokens": (every_after - every) / tokens * 1000,
-        "of it in this process": (own_after - own) / tokens * 1000,
-    }
-
-
 # --- taking turns
 # ----------------------------------------------------------------------------------------------
 
-CONTESTANTS = {"http": (http_ours, http_bare), "vllm": (vllm_ours, vllm_bare)}
-LEADING = {"http": "rows/s", "vllm": "tokens/s"}
+CONTESTANTS = {
+    "http": (http_ours, http_bare),
+    "vllm": (vllm_ours, vllm_bare),
+    "server": (server_ours, vllm_bare),
+}
+TITLES = {
+    "http": "OpenAIEngine and a plain aiohttp loop, on one fake server",
+    "vllm": "VLLMEngine and `vllm.LLM.generate`",
+    "server": "OpenAIEngine on vLLM's OpenAI server and `vllm.LLM.generate`",
+}
+GOAL = 0.95
+"""Least tokens/s of ours over the bare ones."""
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -265,7 +184,8 @@ def _fake(args: argparse.Namespace) -> subprocess.Popen[bytes]:
 def table(found: dict[str, Any]) -> str:
     """The medians as Markdown."""
     lines = [
-        f"{found['contest']}, {found['date'][:10]}, {found['machine']}",
+        f"{found['date'][:10]}, {found['machine']}, medians of {len(found['rounds']['ours'])} rounds of "
+        f"{found['settings']['rows']:,} requests.",
         "",
         "| | ours | bare | ratio |",
         "| --- | --- | --- | --- |",
@@ -277,7 +197,20 @@ def table(found: dict[str, Any]) -> str:
         cap = found["settings"]["concurrency"] / found["settings"]["latency_ms"] * 1000
         share = found["medians"]["ours"]["rows/s"] / cap
         lines.append(f"| share of the {cap:,.0f} rows/s that the latency allows | {share:.3f} | | |")
+    if "tokens/s" in found["ratios"]:
+        ratio = found["ratios"]["tokens/s"]
+        met = "met" if ratio >= GOAL else "**missed**"
+        lines += ["", f"Goal, tokens/s within {1 - GOAL:.0%} of the bare ones: {met} ({ratio:.3f})."]
     return "\n".join(lines)
+
+
+def write_section(path: Path, contest: str, text: str) -> None:
+    """Put a contest's table into its section of the page; the others stay as they are."""
+    page = path.read_text() if path.exists() else "# What our engine classes cost beside the bare thing\n"
+    head, *sections = page.split("\n## ")
+    kept = [one for one in sections if not one.startswith(TITLES[contest])]
+    kept.append(f"{TITLES[contest]}\n\nWritten by `python benchmarks/engine_overhead.py {contest}`: {text}\n")
+    path.write_text("\n## ".join([head, *(one.strip("\n") + "\n" for one in sorted(kept))]))
 
 
 def main() -> None:
@@ -292,7 +225,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4, help="samples of one vLLM request")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="the figures as JSON")
+    parser.add_argument("--to", type=Path, default=RESULT, help="the page")
     parser.add_argument("--alone", choices=["ours", "bare"], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -303,6 +237,7 @@ def main() -> None:
         return
     found = measure(args)
     print(table(found))
+    write_section(args.to, args.contest, table(found))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
 
