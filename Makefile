@@ -4,7 +4,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-unit test-integration lint format clean constraints lock vulnerabilities help
+.PHONY: demo test test-unit test-integration lint format clean constraints lock vulnerabilities benchmarks help
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -41,6 +41,14 @@ lock: ## write requirements.lock: the tested versions with the hashes of their f
 
 vulnerabilities: ## look every locked package up in a vulnerability database (needs the network)
 	uv tool run pip-audit==2.10.1 --strict --disable-pip --requirement requirements.lock
+
+benchmarks: .venv/.ready ## regenerate the tables of benchmarks/results; --rounds and the like: see each script
+	@for run in "peers.py" "engine_overhead.py http" "capacity.py" "peer_faults.py" "prompts_planted.py" \
+	  "interval_coverage.py" "filters.py --write" "judge_trust.py --write"; do \
+	  echo "== benchmarks/$$run"; $(PY) benchmarks/$$run || exit 1; done
+	@echo "Not among them. Long: faults.py (a quarter of an hour), crashes.py (an hour), fuzz.py, eval_experiment.py,"
+	@echo "prompts_scale.py, reaggregate.py --write, publish_memory.py. With vLLM: engine_overhead.py vllm, and server."
+	@echo "With an Argilla server: audit_push.py. With a GPU: gpu_engine.py, gpu_train.py."
 
 clean: ## remove what these commands made, runs/ excepted
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

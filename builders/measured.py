@@ -11,9 +11,9 @@ from specdistill.builders.capacity import COMPARE
 from specdistill.builders.compare_stage import ORDERS
 from specdistill.builders.ledger import read, session_seconds
 from specdistill.builders.parts import parquet_bytes
-from specdistill.builders.run import Rows, open_run, read_rows
+from specdistill.builders.run import open_run
+from specdistill.builders.stored import Stored, height_of
 from specdistill.errors import RunError
-from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.vocabulary import Arm
 
 EMPTY_LEDGER = 20_480
@@ -35,16 +35,16 @@ def measure_run(root: Path) -> Measured:
         "SELECT stage, SUM(ok), SUM(completion_tokens), SUM(prompt_tokens), SUM(seconds > 0)"
         " FROM calls WHERE ok = 1 GROUP BY stage",
     )
-    rows = read_rows(layout, recipe)
+    stored = Stored(layout, recipe)
     completion = {str(step): (tokens or 0) / calls for step, calls, tokens, _, _ in steps}
     prompt = {str(step): (tokens or 0) / requests for step, _, _, tokens, requests in steps if requests and tokens}
     if ORDERS[0] in completion:  # both orders are one step of the model
         completion[COMPARE], prompt[COMPARE] = completion[ORDERS[0]], prompt.get(ORDERS[0], 0.0)
     seconds = session_seconds(layout.ledger)
     generated = sum(tokens or 0 for _, _, tokens, _, _ in steps)
-    by_arm = dict(rows.candidates.group_by("arm").len().iter_rows())
-    judged = rows.candidates.join(rows.judgments.select("candidate_id").unique(), on="candidate_id", how="semi")
-    passed = dict(judged.group_by("arm").len().iter_rows())
+    arms = stored.candidates().select("candidate_id", "arm").collect()
+    judged = arms.lazy().join(stored.judgments().select("candidate_id"), on="candidate_id", how="semi").collect()
+    by_arm, passed = (dict(rows.group_by("arm").len().iter_rows()) for rows in (arms, judged))
     repairs = by_arm.get(Arm.REPAIR.value, 0) / (recipe.repair.samples if recipe.repair else 1)
     compared = sum(requests or 0 for step, _, _, _, requests in steps if step == ORDERS[0])
     return Measured(
@@ -53,22 +53,28 @@ def measure_run(root: Path) -> Measured:
         completion,
         {arm: passed.get(arm, 0) / made for arm, made in by_arm.items()},
         repairs / by_arm[Arm.SPEC.value] if by_arm.get(Arm.SPEC.value) else None,
-        compared / rows.prompts.height if compared else None,
+        compared / stored.prompts.height if compared else None,
         generated / seconds if seconds and generated else None,
-        sizes_of(layout, rows, sum(calls for _, calls, *_ in steps), generated),
+        sizes_of(stored, arms.height, sum(calls for _, calls, *_ in steps)),
     )
 
 
-def sizes_of(layout: RunLayout, rows: Rows, calls: int, generated: int) -> Sizes:
-    """Bytes a row, of which the text is not told apart: the next run's answers are as long as this one's."""
+def sizes_of(stored: Stored, made: int, calls: int) -> Sizes:
+    """Bytes a row, of which the text is not told apart: the next run's answers are as long as this one's.
+
+    Args:
+        made: candidates of the run.
+        calls: finished calls in its ledger.
+    """
+    layout = stored.layout
     candidates, judgments = folder_bytes(layout.candidates), folder_bytes(layout.judgments)
     derived = sum(payload(path) for path in layout.datasets.rglob("*.parquet"))
     ledger = layout.ledger.stat().st_size - EMPTY_LEDGER
     return Sizes(
-        prompt=folder_bytes(layout.prompts) / max(rows.prompts.height, 1),
+        prompt=folder_bytes(layout.prompts) / max(stored.prompts.height, 1),
         call=max(ledger, 0) / max(calls, 1),
-        candidate=candidates / max(rows.candidates.height, 1),
-        judgment=judgments / max(rows.judgments.height, 1),
+        candidate=candidates / max(made, 1),
+        judgment=judgments / max(height_of(stored.judgments()), 1),
         text=0.0,
         derived=derived / (candidates + judgments) if candidates + judgments else 0.0,
     )
