@@ -46,12 +46,13 @@ def names_a_language(text: str) -> bool:
 
 def language_of(text: str) -> str | None:
     """A language of `WORDS`, or a script such as Cyrillic or Han; None where it is not certain."""
-    letters = [char for char in text if char.isalpha()]
+    letters = sum(map(str.isalpha, text))
     if not letters:
         return None
-    scripts = Counter(_script(char) for char in letters)
+    foreign = [] if text.isascii() else [char for char in text if not char.isascii() and char.isalpha()]
+    scripts = Counter(map(_script, foreign)) + Counter({"Latin": letters - len(foreign)})
     script, count = scripts.most_common(1)[0]
-    if count < 0.7 * len(letters):
+    if count < 0.7 * letters:
         return None
     if script != "Latin":
         return script if count >= LEAST_LETTERS // 2 else None
@@ -59,9 +60,7 @@ def language_of(text: str) -> str | None:
 
 
 def _script(char: str) -> str:
-    """Script of a letter; Japanese by its own letters, otherwise Han."""
-    if char.isascii():
-        return "Latin"
+    """Script of a letter beyond ASCII; Japanese by its own letters, otherwise Han."""
     name = unicodedata.name(char, "")
     if name.startswith("CJK"):
         return "Han"
@@ -72,9 +71,12 @@ def _script(char: str) -> str:
 
 def _latin(text: str) -> str | None:
     """The language whose common words are most of the text, clearly ahead of the next."""
-    words = [word.lower() for word in _TOKEN.findall(text)]
+    words = _TOKEN.findall(text.lower())
     if len(words) < LEAST_WORDS:
         return None
-    hits = sorted(((sum(word in common for word in words), name) for name, common in _COMMON.items()), reverse=True)
+    seen = Counter(words)
+    hits = sorted(
+        ((sum(seen[word] for word in common & seen.keys()), name) for name, common in _COMMON.items()), reverse=True
+    )
     (best, name), (second, _) = hits[0], hits[1]
     return name if best >= 3 and best >= 0.15 * len(words) and best >= 1.25 * second and best > second + 1 else None
