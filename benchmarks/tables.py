@@ -191,8 +191,8 @@ def main() -> None:
     args.out.write_text(
         "# Large tables\n\n"
         f"`python benchmarks/tables.py`, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, polars "
-        f"{version('polars')}, {os.cpu_count()} cores, load of other work {os.getloadavg()[2]:.1f}. A made-up run: speed "
-        "and memory only. Peaks are MB of resident memory; `publish` writes a release folder, its scan and checks on.\n\n"
+        f"{version('polars')}, {os.cpu_count()} cores, load of other work {os.getloadavg()[2]:.1f}. A made-up run: "
+        "speed and memory only. Peaks are MB of resident memory; `publish` writes a release folder, checked.\n\n"
         "| judgments | candidates | GB stored | command | seconds | peak MB | peak MB of a child |\n"
         "| ---: | ---: | ---: | --- | ---: | ---: | ---: |\n" + "\n".join(lines) + "\n"
     )

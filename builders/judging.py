@@ -18,15 +18,12 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.quoting import policy, quote, transcript
-from specdistill.schemas.scores import aggregation, sample_score
+from specdistill.schemas.scores import PLACES, aggregation, sample_score
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import CRITERIA, AbstainReason, FinishReason, HintAnswer, JudgmentStatus
 
 RUBRIC_VERSION = "2"
 """Part of every judgment's key: change it when any text below changes."""
-
-DECIMALS = 12
-"""Of aggregated scores."""
 
 SCALE = (1, 5)
 """The judge writes integers on this scale; rows hold (score - 1) / 4."""
@@ -256,7 +253,7 @@ def aggregate_judgments(
     else:
         found = voted(by_judge, vote, count)
     # The last bits of a mean depend on how many other rows there are; equal samples must give equal scores.
-    return found.with_columns(pl.col(pl.Float64).round(DECIMALS)).sort("candidate_id").collect()
+    return found.with_columns(pl.col(pl.Float64).round(PLACES)).sort("candidate_id").collect()
 
 
 def voted(by_judge: pl.LazyFrame, vote: str, count: int) -> pl.LazyFrame:

@@ -17,6 +17,7 @@ from distilabel.steps.base import GeneratorStep, Step, StepInput
 from distilabel.typing import GeneratorStepOutput, StepOutput
 from pydantic import PrivateAttr
 
+from specdistill.builders.adaptive import rule_of
 from specdistill.builders.engines.base import Engine
 from specdistill.builders.rewrite_tasks import RepairLeak, ReviseBySpec, Rewrite
 from specdistill.builders.screens import SpecFacts, repairable, screen
@@ -255,6 +256,7 @@ def judge_task(recipe: Recipe, layout: RunLayout, engine: Engine, name: str, num
         justification_chars=judge.justification_chars,
         guided=judge.reasoning == "guided",
         hint=judge.hint,
+        adaptive=rule.model_dump() if (rule := rule_of(recipe)) else None,
         num_generations=judge.k,
         input_batch_size=judge.concurrency,
     )

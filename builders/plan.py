@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.adaptive import rule_of, settled
 from specdistill.builders.pipelines import GENERATE_OF, PARENT_OF, PROMPT_COLUMNS, judge_step
 from specdistill.builders.runner import SAMPLES
 from specdistill.builders.screens import repairable
@@ -175,7 +176,10 @@ def unjudged(stored: Stored, shard: Shard) -> pl.DataFrame:
     )
     key = ["candidate_id", "judge_digest", "sample_index"]
     done = stored.judgments(shard).filter(pl.col("status") != JudgmentStatus.FAILED).select(key)
-    return everything.join(done, on=key, how="anti").select("candidate_id", "number", "sample_index").collect()
+    missing = everything.join(done, on=key, how="anti")
+    if rule := rule_of(stored.recipe):
+        missing = missing.join(settled(stored.judgments(shard), rule).lazy(), on="candidate_id", how="anti")
+    return missing.select("candidate_id", "number", "sample_index").collect()
 
 
 def judge_rows(stored: Stored, shard: Shard, arm: Arm) -> Iterator[Row]:

@@ -78,6 +78,7 @@ def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:
         "generator.samples": after.generator.samples <= before.generator.samples,
         "contrast": after.contrast is None or after.contrast == before.contrast,
         "judge": not judged(after).keys() - judged(before).keys(),
+        "judge.adaptive": before.judge.adaptive == after.judge.adaptive,
         "judge.k": all(k <= judged(before).get(key, k) for key, k in judged(after).items()),
         "repair": after.repair is None or after.repair == before.repair,
         "constitution": after.constitution is None or after.constitution == before.constitution,

@@ -25,7 +25,7 @@ from distilabel.steps.base import GeneratorStep, GlobalStep, Step
 
 from specdistill.builders.budget import Held
 from specdistill.builders.calls import Caller
-from specdistill.builders.engines.base import Engine
+from specdistill.builders.engines.base import Completion, Engine
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.loops import few_collections, loop_factory
 from specdistill.builders.tasks import SampledTask
@@ -223,7 +223,10 @@ async def sample(
             given = task.format_input(row)
             messages, structured = given if isinstance(given, tuple) else (given, None)
             schema = (structured or {}).get("schema")
-            await out(task.rows(row, await caller.complete(messages, schema, wanted)))
+            found: dict[int, Completion] = {}
+            while wave := task.wave(row, wanted, found):
+                found |= await caller.complete(messages, schema, wave)
+            await out(task.rows(row, found))
         except Held:  # the rest of the pipeline ends as usual; `walk` says why it is not whole
             pass
         finally:

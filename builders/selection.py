@@ -30,6 +30,8 @@ Sets = dict[str, dict[str, pl.DataFrame]]
 
 NOBODY = People()
 """No audit."""
+GIVEN = ["judge_samples", "abstentions", "failed_calls"]
+"""What became of a candidate's judge samples."""
 KEYS = ["candidate_id", "prompt_id", "category", "parent_id", "arm", "sample_index"]
 """What is held of every candidate while a run is decided, besides its fate."""
 
@@ -46,16 +48,18 @@ def decide(
 
     Returns:
         The candidates with clauses, score columns, `passes` (people, threshold and screens, whatever the arm),
-        `reason` (null when accepted, quotas not yet applied), `detail`, and `audit` (`confirmed`, `corrected` or null).
+        `reason` (null when accepted, quotas not yet applied), `detail`, `complete`, and `audit`
+        (`confirmed`, `corrected` or null).
     """
     threshold = recipe.judge.threshold
     confirmed, refused = (pl.col("candidate_id").is_in(list(ids)) for ids in (people.confirmed, people.rejected))
-    good = ~refused & (confirmed | (pl.col("arm") == Arm.HUMAN) | (pl.col("score") >= threshold))
+    good = ~refused & (confirmed | (pl.col("arm") == Arm.HUMAN) | (pl.col("complete") & (pl.col("score") >= threshold)))
     frame = (
         candidates.join(screened, on="candidate_id", how="left")
         .join(scores, on="candidate_id", how="left")
+        .with_columns(pl.col(GIVEN).fill_null(0))
+        .with_columns(complete(recipe))
         .with_columns(
-            pl.col("judge_samples", "abstentions", "failed_calls").fill_null(0),
             (pl.col("reason").is_null() & good).fill_null(False).alias("passes"),
             pl.when(confirmed)
             .then(pl.lit("confirmed"))
@@ -75,20 +79,34 @@ def decide(
         .then(pl.lit(RejectReason.CONSTITUTION_ARM.value))
         .when(pl.col("passes"))
         .then(pl.lit(None, pl.String))
-        .when(pl.col("score").is_null())
+        .when(pl.col("score").is_null() | (~pl.col("complete") & (pl.col("score") >= threshold)))
         .then(pl.lit(RejectReason.NO_VERDICT.value))
         .when(pl.col("score") < threshold)
         .then(pl.lit(RejectReason.BELOW_THRESHOLD.value))
     )
+    cut = pl.lit(f"; cut short before {recipe.judge.k}, under another threshold: build again to ask for the rest")
+    more = pl.when("complete").then(pl.lit("")).otherwise(cut)
     detail = (
         pl.when(pl.col("detail").is_not_null())
         .then("detail")
         .when(verdict == RejectReason.NO_VERDICT.value)
-        .then(pl.format("{} scores, {} abstentions, {} failed calls", "judge_samples", "abstentions", "failed_calls"))
+        .then(
+            pl.format(
+                "{} scores, {} abstentions, {} failed calls{}", "judge_samples", "abstentions", "failed_calls", more
+            )
+        )
         .when(verdict == RejectReason.BELOW_THRESHOLD.value)
         .then(pl.format("score {} is below {}", pl.col("score").round(3), pl.lit(threshold)))
     )
     return frame.with_columns(verdict.alias("reason"), detail.alias("detail"))
+
+
+def complete(recipe: Recipe) -> pl.Expr:
+    """Whether a candidate was given all its judge samples; under adaptive k certain rejections are not."""
+    if recipe.judge.adaptive is None:
+        return pl.lit(True).alias("complete")
+    asked = pl.sum_horizontal(GIVEN)
+    return (asked >= recipe.judge.k).alias("complete")
 
 
 def select(
@@ -143,7 +161,9 @@ def pairs_of(
     decided: pl.DataFrame, recipe: Recipe, people: People = NOBODY, comparisons: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """Preference pairs of decided candidates, without texts, with what people said of them in `audit`."""
-    pairs = preference_pairs(with_verdict(decided), recipe.preference, comparisons, people.rejected_pairs)
+    # The least of some samples is at least that of all: the margin over such a side is understated, never overstated.
+    sides = with_verdict(decided).filter(pl.col("complete") | pl.lit(recipe.judge.aggregate == "min"))
+    pairs = preference_pairs(sides, recipe.preference, comparisons, people.rejected_pairs)
     confirmed = pl.col("id").is_in(list(people.confirmed_pairs))
     return pairs.with_columns(pl.when(confirmed).then(pl.lit("confirmed")).alias("audit"))
 

@@ -54,13 +54,14 @@ def make_sets(
         prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
     ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
     judged = with_verdict(rows)
+    whole = judged.filter("complete")  # a score of some samples is no target for a reward model
     return {
         "sft": finish("sft", rows.filter(pl.col("reason").is_null()).with_columns(assistant().alias("completion"))),
         "preference": finish("preference", with_messages(pairs, judged)),
         "kto": finish("kto", kto(judged)),
         "reward": finish(
             "reward",
-            judged.join(heuristic_frame(judged, recipe.heuristic.sections), on="candidate_id", how="left").with_columns(
+            whole.join(heuristic_frame(whole, recipe.heuristic.sections), on="candidate_id", how="left").with_columns(
                 assistant().alias("completion"), pl.col("passes").alias("label"), *map(pl.col, CRITERIA)
             ),
         ),

@@ -15,6 +15,7 @@ from distilabel.steps.tasks.base import Task
 from distilabel.typing import FormattedInput, StepOutput
 from pydantic import PrivateAttr
 
+from specdistill.builders.adaptive import Rule
 from specdistill.builders.asking import TEMPLATE_VERSION, generation_messages
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion
@@ -36,6 +37,10 @@ class SampledTask(Task):
     @abstractmethod
     def row(self, row: Mapping[str, Any], index: int, completion: Completion) -> dict[str, Any]:
         """The input row with the columns of one sample."""
+
+    def wave(self, row: Mapping[str, Any], wanted: Sequence[int], there: Mapping[int, Completion]) -> list[int]:
+        """The samples to ask for in the next request; none ends the row. All that are wanted, at once."""
+        return [index for index in wanted if index not in there]
 
     def rows(self, row: Mapping[str, Any], samples: Mapping[int, Completion]) -> list[dict[str, Any]]:
         """One output row a sample, in index order."""
@@ -200,6 +205,7 @@ class JudgeWithSpec(SpecTask):
         justification_chars: most characters of the justification.
         guided: whether the JSON schema is enforced by the engine.
         hint: whether the prompt's expected outcome is put to the judge, to agree or disagree with.
+        adaptive: fields of `adaptive.Rule`; None asks for all samples at once.
 
     Input columns:
         - candidate_id, prompt_id, prompt, category, reasoning, answer; with a hint also outcome_hint
@@ -211,6 +217,7 @@ class JudgeWithSpec(SpecTask):
     justification_chars: int = 240
     guided: bool = True
     hint: bool = False
+    adaptive: dict[str, Any] | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -232,6 +239,19 @@ class JudgeWithSpec(SpecTask):
             return messages
         schema = verdict_schema(input["reasoning"] is not None, self.justification_chars, hint is not None)
         return messages, {"schema": schema}
+
+    def wave(self, row: Mapping[str, Any], wanted: Sequence[int], there: Mapping[int, Completion]) -> list[int]:
+        """A first few samples, then more while they can change the verdict."""
+        if self.adaptive is None:
+            return super().wave(row, wanted, there)
+        with_reasoning = row["reasoning"] is not None
+        read = {
+            index: None
+            if one.error is not None
+            else read_verdict(storable(one.text), one.finish_reason, with_reasoning=with_reasoning)
+            for index, one in there.items()
+        }
+        return Rule.model_validate(self.adaptive).next(row["candidate_id"], wanted, read)
 
     def row(self, row: Mapping[str, Any], index: int, completion: Completion) -> dict[str, Any]:
         """The judgment as read from one completion."""

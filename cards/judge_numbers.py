@@ -12,7 +12,7 @@ import polars as pl
 from specdistill.cards.judge_noise import SCORES, candidate_noise, criteria_noise, noise_of
 from specdistill.cards.statistics import BINS, histogram, mean_of, quartiles, read
 from specdistill.schemas.intervals import kappa, mean_interval, wilson
-from specdistill.schemas.scores import aggregation, sample_score
+from specdistill.schemas.scores import aggregation, always_whole, sample_score
 from specdistill.schemas.vocabulary import CRITERIA, Arm, HintAnswer, JudgmentStatus
 
 HEURISTICS = ("heuristic", "heuristic_outcome", "heuristic_sections", "heuristic_complete")
@@ -38,12 +38,22 @@ def scores(whole: Whole, threshold: float) -> dict[str, Any]:
     }
 
 
-def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregate: str = "min") -> dict[str, Any]:
+def judge(
+    whole: Whole,
+    threshold: float,
+    weights: Mapping[str, float],
+    aggregate: str = "min",
+    always: float | None = None,
+) -> dict[str, Any]:
     """How noisy the judge is, over the k samples of each candidate.
 
     Spread is the mean standard deviation of a candidate's samples. A candidate flips when some of its samples reach
     the threshold and others do not; `disagreement` is the chance that two samples of one candidate differ in that.
     Both need two scored samples or more. With several judges every candidate counts once for each.
+
+    Args:
+        always: under adaptive k, the share of candidates that always got all samples: all but the plain counts are of
+            these alone, since candidates that were cut short are no sample of all.
 
     Returns:
         samples, scored, abstained, failed, abstain_reasons, spread (score and criteria), spread_counts (histogram of
@@ -61,6 +71,8 @@ def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregat
         *CRITERIA,
         sample_score(weights).alias("sample_score"),
     )
+    if always is not None:
+        raw = raw.filter(always_whole(always))
     states = whole["judgments"].group_by("judge", "judge_digest", "status", "abstain_reason").len("rows")
     counted = read(states).sort("judge", "judge_digest")
     status = dict(counted.group_by("status").agg(pl.col("rows").sum()).iter_rows())
@@ -86,7 +98,8 @@ def judge(whole: Whole, threshold: float, weights: Mapping[str, float], aggregat
         "agreement": agreements(raw, names, threshold, aggregate),
         "hint": hint(whole),
     }
-    return found | {"candidates": noise["candidate_id"].n_unique()}
+    candidates = read(whole["judgments"].select(pl.col("candidate_id").n_unique())).item()
+    return found | {"candidates": candidates, "always": always, "measured": noise["candidate_id"].n_unique()}
 
 
 def judges(noise: pl.DataFrame, names: pl.DataFrame, threshold: float, aggregate: str) -> list[dict[str, Any]]:

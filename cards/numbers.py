@@ -47,7 +47,7 @@ def numbers(sets: Sets, manifest: Manifest, clauses: pl.DataFrame) -> Numbers:
         "outcomes": outcomes(whole),
         "reasons": reasons(whole),
         "scores": scores(whole, threshold),
-        "judge": judge(whole, threshold, weights, aggregate),
+        "judge": judge(whole, threshold, weights, aggregate, (asked.get("adaptive") or {}).get("whole")),
         "heuristic": heuristic(whole),
         "order": manifest.order,
         "calibration": manifest.calibration,

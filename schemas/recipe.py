@@ -100,6 +100,15 @@ class Contrast(Strict):
     samples: int = Field(default=1, ge=1)
 
 
+class Adaptive(Strict):
+    """Fewer judge samples for candidates that can no longer be accepted."""
+
+    first: int = Field(default=1, ge=1)
+    """Samples before the first look; then as many again as there are, until k."""
+    whole: Share = 0.1
+    """Share of the candidates, drawn by id, that always get all k: the judge's noise is measured on them alone."""
+
+
 class Juror(Engine):
     """One more judge: the same rubric and the same spec in view, another model or sampling."""
 
@@ -129,6 +138,8 @@ class Judge(Engine):
     hint: bool = False
     """Show the judge the prompt's expected outcome as another AI's opinion and record whether it agrees. The paper does
     so; the answer is recorded and is never a label."""
+    adaptive: Adaptive | None = None
+    """Stop asking about candidates that are certain to be rejected; accepted ones always have all k samples."""
     panel: list[Juror] = Field(default_factory=list)
     """More judges. Each aggregates its own samples; `vote` makes one score of theirs."""
     vote: Literal["mean", "min", "median", "max"] = "mean"
@@ -148,6 +159,8 @@ class Judge(Engine):
         """min_votes is reachable, weights name criteria and are not all zero."""
         if self.min_votes is not None and self.min_votes > self.k:
             raise ValueError(f"min_votes ({self.min_votes}) is larger than k ({self.k})")
+        if self.adaptive and self.panel:
+            raise ValueError("adaptive judging is for one judge: the others of a panel may still change its verdict")
         if unknown := set(self.weights) - set(CRITERIA):
             raise ValueError(f"weights name unknown criteria {sorted(unknown)}; known: {', '.join(CRITERIA)}")
         if any(weight < 0 for weight in self.weights.values()) or sum(self.weights.values()) <= 0:

@@ -22,6 +22,20 @@ def sample_score(weights: Mapping[str, float]) -> pl.Expr:
     return pl.when((pl.col("status") == JudgmentStatus.SCORED) & (total > 0)).then(score.round(PLACES))
 
 
+def is_always_whole(candidate_id: str, share: float) -> bool:
+    """Whether a candidate is of the share that always gets all judge samples, drawn by its id alone."""
+    try:
+        return int(candidate_id[:8], 16) < share * 2**32
+    except ValueError:  # an id that is no digest
+        return True
+
+
+def always_whole(share: float) -> pl.Expr:
+    """`is_always_whole` of the column `candidate_id`."""
+    drawn = pl.col("candidate_id").str.slice(0, 8).str.to_integer(base=16, strict=False)
+    return (drawn < share * 2**32).fill_null(True)
+
+
 def aggregation(aggregate: str, column: str) -> pl.Expr:
     """How the samples of one candidate become one number; nulls are left out, no sample gives null.
 
