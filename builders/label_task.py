@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: distilabel reads the type hints of `process` at run time.
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,20 @@ def labeller(recipe: Recipe, ledger: Ledger, step: Step) -> Labeller | None:
     return None if config is None else lambda pool: label_pool(pool, config, recipe.spec, ledger, step)
 
 
-def label_pool(pool: pl.DataFrame, config: Classifier, spec: str | Path, ledger: Ledger, step: Step) -> Labelled:
+def label_pool(
+    pool: pl.DataFrame,
+    config: Classifier,
+    spec: str | Path,
+    ledger: Ledger,
+    step: Step,
+    engines: EnginePool | None = None,
+) -> Labelled:
     """Give the unlabelled rows of a pool their categories, and see how often given ones are agreed with.
 
     Args:
         pool: rows of `POOL_SCHEMA`.
         spec: where the policy is.
+        engines: where the classifier's engine comes from; it is left open. Default is a pool of its own.
 
     Returns:
         The pool with `category` and `label_share` where the classifier is sure. A failed call leaves its row
@@ -112,7 +121,7 @@ def label_pool(pool: pl.DataFrame, config: Classifier, spec: str | Path, ledger:
         return Labelled(pool, {}, [])
     given = checked(pool, config.check)
     asked = pl.concat([nameless, given]).select("prompt_id", "prompt").unique("prompt_id", maintain_order=True)
-    found = votes(asked, config, spec, ledger, step)
+    found = votes(asked, config, spec, ledger, step, engines)
     labels = {key: one_label(of, config.k, config.confidence, known) for key, of in found.items()}
     keys = pool["prompt_id"].to_list()
     empty = pool["category"].is_null().to_list()
@@ -154,7 +163,12 @@ def checked(pool: pl.DataFrame, number: int) -> pl.DataFrame:
 
 
 def votes(
-    asked: pl.DataFrame, config: Classifier, spec: str | Path, ledger: Ledger, step: Step
+    asked: pl.DataFrame,
+    config: Classifier,
+    spec: str | Path,
+    ledger: Ledger,
+    step: Step,
+    engines: EnginePool | None = None,
 ) -> dict[str, list[Vote]]:
     """prompt_id to the votes of its k samples."""
     found: dict[str, list[Vote]] = {key: [] for key in asked["prompt_id"].to_list()}
@@ -167,7 +181,7 @@ def votes(
             found[row["prompt_id"]].append(Vote(LabelStatus(row["status"]), tuple(row["categories"])))
         step("labelling", done, total)
 
-    with EnginePool() as pool:
+    with nullcontext(engines) if engines else EnginePool() as pool:
         with Pipeline(name="specdistill-label", description="Categories for unlabelled prompts") as pipeline:
             root = ReadRows(name="prompts", folder=".", columns=["prompt_id", "prompt"])
             root.give(lambda: asked.iter_rows(named=True))

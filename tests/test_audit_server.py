@@ -1,7 +1,13 @@
-"""The audit on a real Argilla server with the real client and a real browser, from push to changed datasets."""
+"""The audit on a real Argilla server with the real client and a real browser, from push to changed datasets.
+
+The run is a templated one; `SPECDISTILL_AUDIT_RUN=FOLDER` takes a run of a real model instead (it is copied), and
+`SPECDISTILL_SCREENSHOTS=FOLDER` keeps what the browser saw.
+"""
 
 import json
 import os
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -16,8 +22,10 @@ from specdistill.cli.app import app
 from specdistill.errors import SpecdistillError
 from specdistill.schemas.audit import RECORDS, RESPONSES
 from specdistill.schemas.invariants import check_run, read_sets
+from specdistill.schemas.layout import RunLayout
 
 pytestmark = pytest.mark.integration
+OWN_RUN = os.environ.get("SPECDISTILL_AUDIT_RUN")
 SHOTS = Path(os.environ.get("SPECDISTILL_SCREENSHOTS", "")) if os.environ.get("SPECDISTILL_SCREENSHOTS") else None
 
 
@@ -55,20 +63,34 @@ def together(layout):
 @pytest.fixture(scope="module")
 def big_run(tmp_path_factory):
     """A run with more than 300 rows that can be shown and more than 100 pairs."""
-    return write_run(tmp_path_factory.mktemp("big") / "run", prompts=192, recipe=recipe(name="big"))
+    folder = tmp_path_factory.mktemp("big") / "run"
+    if OWN_RUN:
+        shutil.copytree(OWN_RUN, folder, ignore=shutil.ignore_patterns("audit", ".lock"))
+        text = re.sub(r"(?m)^name: .*$", "name: big", (folder / "recipe.yaml").read_text(), count=1)
+        (folder / "recipe.yaml").write_text(text)
+        run("select", folder)
+        return RunLayout(folder)
+    return write_run(folder, prompts=192, recipe=recipe(name="big"))
 
 
 def test_the_whole_way(argilla, account, big_run, tmp_path):
     before = together(big_run)
-    sent = answering(run("audit", "push", big_run.root, "--rows", 300, "--pairs", 100, "--json"))
+    push = ("audit", "push", big_run.root, "--rows", 300, "--pairs", 100, "--json")
+    chosen = answering(run(*push, "--dry-run"))["records"]
+    many = [sum(record["kind"] == kind for record in chosen) for kind in ("row", "pair")]
+    if OWN_RUN:
+        print(f"{OWN_RUN}: {many[0]} rows and {many[1]} pairs")
+    else:
+        assert many == [300, 100]
+    sent = answering(run(*push))
     assert {item["name"]: (item["sent"], item["there"]) for item in sent["datasets"]} == {
-        "big-rows": (300, 0),
-        "big-pairs": (100, 0),
+        "big-rows": (many[0], 0),
+        "big-pairs": (many[1], 0),
     }
-    again = answering(run("audit", "push", big_run.root, "--rows", 300, "--pairs", 100, "--json"))
-    assert all((item["sent"], item["there"]) in ((0, 300), (0, 100)) for item in again["datasets"])
+    again = answering(run(*push))
+    assert sorted((item["sent"], item["there"]) for item in again["datasets"]) == sorted((0, there) for there in many)
     rows, pairs = argilla.records("big-rows"), argilla.records("big-pairs")
-    assert (len(rows), len(pairs)) == (300, 100)
+    assert [len(rows), len(pairs)] == many
     asked = {row["record_id"]: row for row in read_table(big_run, RECORDS).iter_rows(named=True)}
     for key, record in (rows | pairs).items():
         assert bool(record["suggestions"]) != asked[key]["hidden"], "the judge's view is hidden where it was to be"
@@ -78,13 +100,14 @@ def test_the_whole_way(argilla, account, big_run, tmp_path):
     refused, fixed, split, kept = accepted[:8], accepted[8:12], accepted[12:15], accepted[15:40]
     below = [key for key in free if asked[key]["score"] is not None and not asked[key]["judge_accepts"]][:6]
     text = "Take your time, clamp the work and keep both hands behind the edge."
+    anchor = pl.read_parquet(big_run.clauses)["anchor"][0]
     plan = dict.fromkeys(refused, ("reject", "reject")) | dict.fromkeys(fixed, ("fix", "fix"))
     plan |= dict.fromkeys(split, ("accept", "reject")) | dict.fromkeys(kept + below, ("accept", "accept"))
     with argilla.http("bob") as bob, argilla.http("cleo") as cleo:
         for key, words in plan.items():
             for http, word in zip((bob, cleo), words, strict=True):
                 more = {"correction": text} if word == "fix" and key != fixed[0] else {}
-                more |= {"correction": "My guidelines [TO-R1] forbid it."} if key == fixed[0] else {}
+                more |= {"correction": f"My guidelines [{anchor}] forbid it."} if key == fixed[0] else {}
                 respond(http, rows[key]["id"], verdict=word, compliance=4 if word == "accept" else 2, **more)
         respond(bob, rows[accepted[40]]["id"], "discarded")
         respond(cleo, rows[accepted[41]]["id"], "draft", verdict="reject")
@@ -226,11 +249,26 @@ def shoot(page, name):
 
 
 def shown(page, argilla, rows):
-    """Which record the page shows, by its answer's text."""
-    text = page.locator("body").inner_text()
-    found = [key for key, row in rows.items() if row["fields"]["answer"] in text]
+    """Which record the page shows, by its texts: a small model gives one answer to many questions."""
+    text = plain(page.locator("body").inner_text())
+
+    def there(row):
+        fields = row["fields"]
+        return all(plain(part) in text for part in (fields["answer"], fields["reasoning"] or "", asked_in(fields)))
+
+    found = [key for key, row in rows.items() if there(row)]
     assert len(found) == 1, found
     return found[0]
+
+
+def asked_in(fields):
+    """What the user wrote last."""
+    return fields["conversation"][-1]["content"]
+
+
+def plain(text):
+    """Text as a page shows it: white space is one space."""
+    return " ".join(text.split())
 
 
 def wait_for_answer(argilla, rows, key):

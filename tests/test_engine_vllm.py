@@ -4,6 +4,7 @@ ends."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -11,14 +12,22 @@ import sys
 import time
 
 import pytest
+from run_fixture import CATEGORIES, prompt_rows, write_policy
 
 from specdistill.builders.engines.base import Request
 from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.engines.vllm import VLLMEngine
+from specdistill.builders.growing.grow import grow, write_grown
+from specdistill.builders.label_task import label_pool
+from specdistill.builders.ledger import Ledger
+from specdistill.builders.prompts import pool_frame
 from specdistill.builders.reading import guided_schema, read_reasoned
+from specdistill.builders.sources import read_source
 from specdistill.errors import EngineError, EngineUnreachable
 from specdistill.schemas import recipe
+from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.vocabulary import FinishReason, ParseOutcome
+from specdistill.specs.loader import load_spec
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("vllm")
@@ -35,16 +44,21 @@ def config(**fields) -> recipe.Engine:
 
 
 @pytest.fixture(scope="module")
-def roles():
-    """A generator and a judge on one engine process."""
+def engines():
     with EnginePool() as pool:
-        generator = pool.engine(config(temperature=0.8))
-        judge = pool.engine(
-            config(temperature=0.0, reasoning="guided", max_tokens=160, options=OPTIONS | {"sampling": {"top_k": 5}})
-        )
-        generator.load()
-        judge.load()
-        yield generator, judge
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def roles(engines):
+    """A generator and a judge on one engine process."""
+    generator = engines.engine(config(temperature=0.8))
+    judge = engines.engine(
+        config(temperature=0.0, reasoning="guided", max_tokens=160, options=OPTIONS | {"sampling": {"top_k": 5}})
+    )
+    generator.load()
+    judge.load()
+    return generator, judge
 
 
 def ask(text: str, samples: int = 1, **fields) -> Request:
@@ -134,6 +148,73 @@ def test_a_cancelled_request_is_taken_out_of_the_engine(roles):
         return await generator.complete(ask("hello"))
 
     assert asyncio.run(run())[0].error is None
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """A policy of three short categories."""
+    layout = RunLayout(tmp_path / "policy")
+    write_policy(layout)
+    return layout.spec
+
+
+def test_a_small_model_labels_prompts(roles, engines, policy, tmp_path):
+    """What 135M parameters make of it is near chance; every prompt is labelled or goes to people, and no call fails."""
+    given = prompt_rows(18)
+    nameless = [row | {"category": None} for row in given[:10]]
+    pool = pool_frame(nameless + given[10:])
+    classifier = recipe.Classifier(engine="vllm", model="embedded", options=OPTIONS, max_tokens=120, k=2, check=8)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    found = label_pool(pool, classifier, policy, ledger, lambda *step: None, engines)
+    again = label_pool(pool, classifier, policy, ledger, lambda *step: None, engines)
+    ledger.close()
+    told = found.summary
+    assert told["asked"] == 10 == told["labelled"] + told["unsure"]
+    assert told["checked"] == 8
+    assert sum(told["samples"].values()) == 2 * 18
+    assert not {"failed"} & set(told["samples"])
+    assert told["samples"]["named"] > 0
+    names = {name for named in found.pool["category"].drop_nulls() for name in named.split("+")}
+    assert names <= set(CATEGORIES)
+    assert found.pool["category"].null_count() == told["unsure"] == len(found.unsure)
+    assert again.pool.equals(found.pool), "a second time answered from the ledger"
+    right = sum(row["category"] == one for row, one in zip(given[:10], found.pool["category"][:10], strict=True))
+    print(f"labels: {told}, {right} of 10 right")
+
+
+def test_a_small_model_grows_prompts(roles, engines, policy, tmp_path):
+    """Most replies of 135M parameters are prompts by their form; each has its lineage, and the file is a source."""
+    asked = recipe.Recipe.model_validate(
+        {
+            "name": "grown",
+            "spec": str(policy),
+            "prompts": [{"path": "none.jsonl"}],
+            "generator": {"model": "embedded", "options": OPTIONS, "max_tokens": 200, "reasoning": "guided"},
+            "judge": {"model": "embedded"},
+        }
+    )
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    axes = {"tone": ("polite", "curt"), "directness": ("direct", "roundabout")}
+    found = grow(
+        asked, pool_frame(prompt_rows(6)), ledger, axes=axes, per_clause=2, categories=["tools", "paint"],
+        step=lambda *step: None, engines=engines,
+    )  # fmt: skip
+    ledger.close()
+    read = sum(found.faults.values())
+    assert found.asked >= 12
+    assert len(found.rows) > 0
+    assert not {"failed", "not_json"} & set(found.faults), "the schema is enforced"
+    assert read < found.asked
+    anchors = set(load_spec(policy).anchors)
+    for row in found.rows:
+        lineage = json.loads(row["lineage"])
+        assert lineage["model"] == "embedded"
+        assert lineage["clause"] in anchors
+        assert row["category"] in ("tools", "paint")
+    write_grown(found.rows, tmp_path / "grown.jsonl")
+    source = recipe.PromptSource(path="grown.jsonl")
+    assert len(read_source(source, list(CATEGORIES), tmp_path, [])) == len(found.rows)
+    print(f"grown: {found.asked} asked, {len(found.rows)} rows, faults {found.faults}, removed {found.removed}")
 
 
 def test_the_engine_outlives_one_role_and_dies_with_the_last(roles):

@@ -5,6 +5,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def grow(
     per_clause: int,
     categories: list[str],
     step: Step,
+    engines: EnginePool | None = None,
 ) -> Grown:
     """New prompts for every clause of some categories.
 
@@ -129,6 +131,7 @@ def grow(
         existing: pool of the prompts there are; what doubles one of them is dropped.
         per_clause: requests for each clause, at least.
         categories: ids; empty for all.
+        engines: where the generator's engine comes from; it is left open. Default is a pool of its own.
 
     Raises:
         EngineError, EngineUnreachable: the generator cannot be used.
@@ -140,7 +143,7 @@ def grow(
     clauses = [clause.anchor for category in chosen for clause in category.clauses]
     plan = laid_out(clauses, covering_rows(axes), per_clause)
     requests = [{"request": at, "anchor": anchor, "axes": row} for at, (anchor, row) in enumerate(plan)]
-    replies = ask(requests, recipe, ledger, step)
+    replies = ask(requests, recipe, ledger, step, engines)
     faults = Counter(reply["parse"] for reply in replies if reply["parse"] != GrowParse.OK)
     rows = [row for reply in replies if reply["parse"] == GrowParse.OK for row in rows_of(reply, spec, recipe)]
     kept, removed = fresh(rows, existing, recipe, step)
@@ -148,7 +151,9 @@ def grow(
     return Grown(kept, len(requests), dict(faults), removed, covered(used, axes))
 
 
-def ask(requests: list[dict[str, Any]], recipe: Recipe, ledger: Ledger, step: Step) -> list[dict[str, Any]]:
+def ask(
+    requests: list[dict[str, Any]], recipe: Recipe, ledger: Ledger, step: Step, engines: EnginePool | None = None
+) -> list[dict[str, Any]]:
     """The replies, in the order of the requests."""
     found: list[dict[str, Any]] = []
 
@@ -156,7 +161,7 @@ def ask(requests: list[dict[str, Any]], recipe: Recipe, ledger: Ledger, step: St
         found.extend(rows)
         step("growing", len(found), len(requests))
 
-    with EnginePool() as pool:
+    with nullcontext(engines) if engines else EnginePool() as pool:
         with Pipeline(name="specdistill-grow", description="New prompts from clauses") as pipeline:
             root = ReadRows(name="clauses", folder=".", columns=["request", "anchor", "axes"])
             root.give(lambda: requests)
