@@ -16,7 +16,7 @@ from specdistill.builders.calibration import calibrate, population_of, stored_la
 from specdistill.builders.compare_stage import compare_pairs, stored_comparisons
 from specdistill.builders.comparing import order_numbers
 from specdistill.builders.contexts import SpecContexts
-from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
+from specdistill.builders.engines.factory import EnginePool, Host, refuse_foreign_code, two_offline_models
 from specdistill.builders.kept_prompts import keep, prompts_of
 from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
@@ -42,7 +42,6 @@ from specdistill.builders.stored import Stored
 from specdistill.errors import RunError
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
-from specdistill.schemas.recipe import Engine as EngineConfig
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
 from specdistill.specs.clauses import clause_frame
@@ -88,7 +87,13 @@ class Result:
 
 
 def build(
-    recipe: Recipe, out: Path, *, base: Path, observer: Observer | None = None, trust_remote_code: bool = False
+    recipe: Recipe,
+    out: Path,
+    *,
+    base: Path,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
+    host: Host | None = None,
 ) -> Result:
     """Run a recipe to the end, or go on with a run that is there.
 
@@ -96,6 +101,7 @@ def build(
         out: the run folder.
         base: folder that relative paths of the recipe are relative to.
         trust_remote_code: let the recipe's engine options run code that comes with a model.
+        host: where the models live; default is this machine. No key depends on it.
 
     Raises:
         Stopped: the user asked for a stop; the run can be resumed.
@@ -112,10 +118,10 @@ def build(
         ledger = Ledger(layout.ledger, open_budget(layout.ledger, recipe.budget))
         ended = "failed"
         try:
-            prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step))
-            generate_and_judge(recipe, layout, ledger, observer)
+            prepare(recipe, layout, base, observer, labeller(recipe, ledger, observer.step, host))
+            generate_and_judge(recipe, layout, ledger, observer, host)
             if recipe.preference.pairwise:
-                asked = compare_pairs(recipe, layout, ledger)
+                asked = compare_pairs(recipe, layout, ledger, host)
                 observer.note(f"{asked} pairs compared in both orders.")
             ended = "done"
         except Stopped:
@@ -191,10 +197,12 @@ def token_counter(recipe: Recipe) -> Callable[[str], int] | None:
     return tokenizer_counter(resolve_model(recipe.context.tokenizer or recipe.generator.model)).count
 
 
-def generate_and_judge(recipe: Recipe, layout: RunLayout, ledger: Ledger, observer: Observer) -> None:
+def generate_and_judge(
+    recipe: Recipe, layout: RunLayout, ledger: Ledger, observer: Observer, host: Host | None = None
+) -> None:
     """All model work of a build. With two different offline models, one is done before the other is loaded."""
     rounds = Rounds(recipe, people_of(layout, recipe)) if recipe.quota.asked else None
-    with EnginePool(keep=rounds is not None and not two_offline_models(recipe)) as pool:
+    with EnginePool(keep=rounds is not None and not two_offline_models(recipe), host=host) as pool:
         while True:
             stored = Stored(layout, recipe)
             todo = rounds.next(stored) if rounds else plan(stored)
@@ -253,17 +261,6 @@ def walk_stage(
         judgments.flush()
 
 
-def two_offline_models(recipe: Recipe) -> bool:
-    """Whether generator and a judge are different models that both live on this machine."""
-    generator, local = recipe.generator, [one for one in recipe.judge.judges if one.engine != "openai"]
-    if generator.engine == "openai":
-        return False
-    return any(identity(generator) != identity(judge) for judge in local)
-
-
-def identity(config: EngineConfig) -> tuple[Any, ...]:
-    """What makes two engines the same loaded model."""
-    return config.engine, config.model, sorted(config.options.items(), key=str)
 
 
 def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) -> Result:

@@ -13,7 +13,7 @@ from specdistill.builders.audit.stage import people_of
 from specdistill.builders.comparing import COMPARE_VERSION, choice_schema, compare_messages, read_choice
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion, Engine
-from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.engines.factory import EnginePool, Host
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.parts import PartWriter, read_parts
 from specdistill.builders.pipelines import ReadRows
@@ -189,7 +189,7 @@ def stored_comparisons(layout: RunLayout, recipe: Recipe) -> pl.DataFrame:
     ).sort("comparison_id")
 
 
-def compare_pairs(recipe: Recipe, layout: RunLayout, ledger: Ledger) -> int:
+def compare_pairs(recipe: Recipe, layout: RunLayout, ledger: Ledger, host: Host | None = None) -> int:
     """Ask for every comparison that the run's pairs lack; parts are written even when it ends early.
 
     Returns:
@@ -203,7 +203,7 @@ def compare_pairs(recipe: Recipe, layout: RunLayout, ledger: Ledger) -> int:
     if not wanted:
         return 0
     writer = PartWriter(layout.comparisons, COMPARISONS, finished)
-    with EnginePool() as pool:
+    with EnginePool(host=host) as pool:
         pipeline = compare_pipeline(recipe, layout, pool.engine(recipe.judge), lambda: with_texts(stored, wanted))
         try:
             run_to_end(walk(pipeline, ledger, Hooks(dict.fromkeys(ORDERS, writer.add))))

@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from specdistill.builders.cleaning.clean import Step
 from specdistill.builders.contexts import UNION
 from specdistill.builders.engines.base import Completion
-from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.engines.factory import EnginePool, Host
 from specdistill.builders.labelling import LabelStatus, Vote, label_messages, label_schema, one_label, read_label
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.pipelines import ReadRows
@@ -86,10 +86,12 @@ class LabelPrompt(SampledTask):
         }
 
 
-def labeller(recipe: Recipe, ledger: Ledger, step: Step) -> Labeller | None:
+def labeller(recipe: Recipe, ledger: Ledger, step: Step, host: Host | None = None) -> Labeller | None:
     """Gives unlabelled prompts their categories; None where the recipe names no classifier."""
     config = recipe.classifier
-    return None if config is None else lambda pool: label_pool(pool, config, recipe.spec, ledger, step)
+    if config is None:
+        return None
+    return lambda pool: label_pool(pool, config, recipe.spec, ledger, step, EnginePool(host=host))
 
 
 def label_pool(

@@ -11,7 +11,7 @@ import polars as pl
 
 from specdistill.builders.build import Observer, prepare
 from specdistill.builders.engines.base import Engine, Request
-from specdistill.builders.engines.factory import EnginePool, refuse_foreign_code
+from specdistill.builders.engines.factory import EnginePool, Host, refuse_foreign_code
 from specdistill.builders.parts import read_parts
 from specdistill.builders.pipelines import generate_task, judge_task
 from specdistill.builders.tasks import SampledTask
@@ -23,7 +23,9 @@ from specdistill.schemas.vocabulary import Arm
 SHOWN = ("parse", "reasoning", "answer", "status", "abstain_reason", "compliance", "helpfulness", "correctness")
 
 
-def preview(recipe: Recipe, base: Path, count: int, *, trust_remote_code: bool = False) -> list[dict[str, Any]]:
+def preview(
+    recipe: Recipe, base: Path, count: int, *, trust_remote_code: bool = False, host: Host | None = None
+) -> list[dict[str, Any]]:
     """Generate and judge one sample for the first prompts, categories in turn. Nothing is kept on disk.
 
     Returns:
@@ -35,7 +37,7 @@ def preview(recipe: Recipe, base: Path, count: int, *, trust_remote_code: bool =
     """
     if not trust_remote_code:
         refuse_foreign_code(recipe.generator, recipe.judge)
-    with TemporaryDirectory() as scratch, EnginePool() as pool:
+    with TemporaryDirectory() as scratch, EnginePool(host=host) as pool:
         layout = RunLayout(Path(scratch))
         prepare(recipe, layout, base, Observer())
         prompts = read_parts(layout.prompts, PROMPTS)

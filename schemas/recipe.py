@@ -37,8 +37,8 @@ class Engine(Strict):
     engine: Literal["vllm", "openai", "transformers"] = "vllm"
     model: str
     """Hub id, local folder, or `embedded` for the small model that ships as a package."""
-    base_url: str | None = None
-    """For `openai`: the server, up to and including /v1."""
+    base_url: str | list[str] | None = None
+    """For `openai`: the server, up to and including /v1, or a list of servers that have the same model."""
     api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
     """Name of the environment variable that holds the key; never the key itself."""
     reasoning: Literal["native", "prompted", "guided"] = "native"
@@ -64,7 +64,19 @@ class Engine(Strict):
             raise ValueError("engine 'openai' needs base_url, e.g. http://127.0.0.1:8000/v1")
         if self.engine != "openai" and self.base_url:
             raise ValueError(f"base_url is for engine 'openai', not '{self.engine}'")
+        if "" in self.addresses:
+            raise ValueError("base_url has an empty address")
+        if twice := {one for one in self.addresses if self.addresses.count(one) > 1}:
+            raise ValueError(f"base_url names a server twice: {', '.join(sorted(twice))}")
         return self
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of every server; empty for an engine without any."""
+        if self.base_url is None:
+            return []
+        found = [self.base_url] if isinstance(self.base_url, str) else self.base_url
+        return [address.rstrip("/") for address in found]
 
 
 class Generator(Engine):

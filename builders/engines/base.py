@@ -14,7 +14,7 @@ import warnings
 from abc import abstractmethod
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -68,6 +68,9 @@ class Engine(AsyncLLM):
     timeout: float = Field(default=600.0, gt=0, description="Seconds for one try of one request to a server.")
     retries: int = Field(default=5, ge=0, description="Further tries of a request that failed for a passing reason.")
     options: dict[str, Any] = Field(default_factory=dict, description="Passed on to the engine.")
+
+    computes: ClassVar[bool] = True
+    """Whether the model runs on the machine that the engine is loaded on."""
 
     _shared: SharedBackend | None = PrivateAttr(default=None)
     _windows: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = PrivateAttr(default_factory=dict)

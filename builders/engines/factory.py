@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from specdistill.builders.engines.backend import SharedBackend
+from specdistill.builders.engines.backend import Backend, SharedBackend
 from specdistill.builders.engines.base import Engine
 from specdistill.errors import RecipeError
 from specdistill.schemas import recipe
+
+Host = Callable[[Engine], Backend]
+"""Where the backends of engines live; see `ray_cluster.RayHost`."""
 
 _FIELDS = (
     "model",
@@ -60,6 +65,19 @@ def refuse_foreign_code(*configs: recipe.Engine | None) -> None:
                 )
 
 
+def two_offline_models(asked: recipe.Recipe) -> bool:
+    """Whether generator and a judge are different models that both live on this machine."""
+    generator, local = asked.generator, [one for one in asked.judge.judges if one.engine != "openai"]
+    if generator.engine == "openai":
+        return False
+    return any(identity(generator) != identity(judge) for judge in local)
+
+
+def identity(config: recipe.Engine) -> tuple[Any, ...]:
+    """What makes two engines the same loaded model."""
+    return config.engine, config.model, sorted(config.options.items(), key=str)
+
+
 class EnginePool:
     """Engines of one run. Roles that name the same model and options share one backend.
 
@@ -69,10 +87,14 @@ class EnginePool:
 
         with EnginePool() as pool:
             generator, judge = pool.engine(recipe.generator), pool.engine(recipe.judge)
+
+    Args:
+        keep: close nothing before the pool is left.
+        host: gives an engine's backend, not started; default is the engine's own, in this process.
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
-        self.keep = keep
+    def __init__(self, *, keep: bool = False, host: Host | None = None) -> None:
+        self.keep, self._host = keep, host or Engine.make_backend
         self._backends: dict[tuple[Any, ...], SharedBackend] = {}
 
     def engine(self, config: recipe.Engine) -> Engine:
@@ -80,7 +102,7 @@ class EnginePool:
         engine = make_engine(config)
         key = engine.backend_key
         if key not in self._backends:
-            self._backends[key] = SharedBackend(engine.make_backend)
+            self._backends[key] = SharedBackend(partial(self._host, engine))
         engine.share(self._backends[key])
         if self.keep:
             self._backends[key].reserve(self)

@@ -7,7 +7,6 @@ untouched), the configuration's (the run ends at once) or an outage (the run end
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -75,33 +74,18 @@ def retry_after(value: str | None, longest: float) -> float | None:
     return min(max(seconds, 0.0), longest) if seconds == seconds else None  # NaN is not equal to itself
 
 
-class Weather:
-    """What all requests to one server know together: until when it wants to be left alone, and if it is there
-    at all."""
+class Misses:
+    """Whether the servers of an engine are there at all, as all its requests know it together."""
 
     def __init__(self) -> None:
-        self._resume_at = 0.0
         self._missed = 0
-        self.answered = False
-        """The server completed at least one request."""
 
-    def hold(self, seconds: float) -> None:
-        """The server asked to wait: no request goes out before that, not only the one that was told."""
-        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
-
-    def pause(self) -> float:
-        """Seconds until requests may go out again, spread a little so that they do not all go at once; 0 for
-        now."""
-        left = self._resume_at - time.monotonic()
-        return left * random.uniform(1.0, 1.1) if left > 0 else 0.0
-
-    def answer(self, *, completed: bool) -> None:
-        """The server answered a request, if only with a refusal."""
+    def answer(self) -> None:
+        """A request was answered, if only with a refusal."""
         self._missed = 0
-        self.answered |= completed
 
     def miss(self) -> bool:
-        """A request used up its tries; True when so many did in a row that the server must be taken for
+        """A request used up its tries; True when so many did in a row that the servers must be taken for
         down."""
         self._missed += 1
         return self._missed >= OUTAGE_AFTER

@@ -7,6 +7,7 @@ Each class is also the builtin a library caller would expect (`ValueError`, `OSE
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class SpecdistillError(Exception):
@@ -35,6 +36,10 @@ class SpecdistillError(Exception):
         self.file, self.line, self.key = (str(file) if file is not None else None), line, key
         super().__init__(f"{self.place}{cause} {remedy}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole on the other side of a process boundary, whatever a class's own arguments are."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     @property
     def place(self) -> str:
         """`file:line: key: ` as far as known, else an empty string."""
@@ -43,6 +48,12 @@ class SpecdistillError(Exception):
             where += f":{self.line}"
         parts = [part for part in (where, self.key) if part]
         return "".join(f"{part}: " for part in parts)
+
+
+def _restored(kind: type[SpecdistillError], args: tuple[Any, ...], state: dict[str, Any]) -> SpecdistillError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(SpecdistillError, ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
@@ -13,6 +15,15 @@ TrustOption = typer.Option(
     False, "--trust-remote-code", help="Let the recipe's engine options run code that comes with a model."
 )
 SetOption = typer.Option(None, "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
+RayOption = typer.Option(
+    None,
+    "--ray",
+    metavar="ADDRESS",
+    help="Run the models on a Ray cluster: its HOST:PORT, `auto` for the one of this node, or `local`.",
+)
+ReplicasOption = typer.Option(
+    0, "--replicas", metavar="N", min=0, help="With --ray: most copies of each model; default: as many as have room."
+)
 
 
 def build(
@@ -29,11 +40,15 @@ def build(
     gpu_price: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a replica's hour."),
     price_in: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a million prompt tokens."),
     price_out: float | None = typer.Option(None, min=0.0, help="With --dry-run: of a million completion tokens."),
+    ray: str | None = RayOption,
+    replicas: int = ReplicasOption,
     as_json: bool = JsonFlag,
 ) -> None:
     """Clean, generate, judge and select. Run it again after any stop: finished work is never repeated."""
     from specdistill.schemas.recipe_file import load_recipe
 
+    if replicas and not ray:
+        raise UsageError("--replicas says how many copies of a model a Ray cluster has.", "Give --ray too.")
     parsed = load_recipe(recipe, [*(overrides or ()), *(["quota.strict=true"] if strict else [])])
     prices = {"gpu_price": gpu_price, "price_in": price_in, "price_out": price_out}
     given = {"like": like, "prompts": prompts, "tokens_per_second": tokens_per_second} | prices
@@ -45,13 +60,30 @@ def build(
     if unused := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
         raise UsageError(f"{', '.join(unused)} is for --dry-run.", "Add --dry-run, or leave it out.")
     if preview:
-        show_preview(parsed, recipe.resolve().parent, preview, as_json, trust_remote_code)
+        with hosted(ray, replicas) as host:
+            show_preview(parsed, recipe.resolve().parent, preview, as_json, trust_remote_code, host)
         return
-    run_build(parsed, run or Path("runs") / parsed.name, recipe.resolve().parent, as_json, trust_remote_code)
+    folder = run or Path("runs") / parsed.name
+    run_build(parsed, folder, recipe.resolve().parent, as_json, trust_remote_code, ray, replicas)
+
+
+def hosted(ray: str | None, replicas: int, note: Callable[[str], None] = lambda text: None):  # type: ignore[no-untyped-def]
+    """Where the models live, until the end of a `with`: on a Ray cluster, or None for this machine."""
+    if ray is None:
+        return nullcontext()
+    from specdistill.builders.engines.ray_cluster import RayHost
+
+    return RayHost(ray, replicas, note=note)
 
 
 def run_build(  # type: ignore[no-untyped-def]
-    recipe, folder: Path, base: Path, as_json: bool = False, trust_remote_code: bool = False
+    recipe,
+    folder: Path,
+    base: Path,
+    as_json: bool = False,
+    trust_remote_code: bool = False,
+    ray: str | None = None,
+    replicas: int = 0,
 ) -> None:
     """Build with progress, then the report; exit code 130 after a stop."""
     from specdistill.builders.shim import quiet_distilabel
@@ -62,10 +94,15 @@ def run_build(  # type: ignore[no-untyped-def]
     from specdistill.cards.report import write_report
     from specdistill.cli.progress import Progress
 
-    with Progress(recipe) as progress:
+    with Progress(recipe) as progress, hosted(ray, replicas, progress.note) as host:
         try:
             result = build_run(
-                recipe, folder, base=base, observer=progress.observer(), trust_remote_code=trust_remote_code
+                recipe,
+                folder,
+                base=base,
+                observer=progress.observer(),
+                trust_remote_code=trust_remote_code,
+                host=host,
             )
         except Stopped:
             err().print(f"Stopped in good order. The same command resumes the run in {safe(str(folder))}.")
@@ -113,7 +150,7 @@ def show_counts(counts: dict[str, dict[str, int]]) -> None:
 
 
 def show_preview(  # type: ignore[no-untyped-def]
-    recipe, base: Path, count: int, as_json: bool, trust_remote_code: bool = False
+    recipe, base: Path, count: int, as_json: bool, trust_remote_code: bool = False, host=None
 ) -> None:
     """A few whole exchanges, as sent and as they came back."""
     from specdistill.builders.shim import quiet_distilabel
@@ -121,7 +158,7 @@ def show_preview(  # type: ignore[no-untyped-def]
     quiet_distilabel()
     from specdistill.builders.preview import preview
 
-    exchanges = preview(recipe, base, count, trust_remote_code=trust_remote_code)
+    exchanges = preview(recipe, base, count, trust_remote_code=trust_remote_code, host=host)
     if as_json:
         print_json(exchanges)
         return
