@@ -92,3 +92,11 @@ def keys(out: Path) -> dict[str, list[str]]:
         for table, key in (("prompts", "prompt_id"), ("candidates", "candidate_id"), ("judgments", "judgment_id"))
         if list((out / table).glob("part-*.parquet"))
     }
+
+
+def stored(out: Path) -> dict[str, list[dict]]:
+    """Whole rows of the stored tables, in the order of their keys."""
+    return {
+        table: pl.read_parquet(out / table / "part-*.parquet").sort(key).to_dicts()
+        for table, key in (("candidates", "candidate_id"), ("judgments", "judgment_id"))
+    }

@@ -255,3 +255,54 @@ def test_where_it_runs_is_no_part_of_what_is_sampled():
         alone, both = engine_for(one), engine_for(one, other)
         assert alone.sampling == both.sampling
         assert alone.backend_key != both.backend_key
+
+
+@pytest.mark.parametrize(
+    ("engine", "nodes", "need", "fit"),
+    [
+        ("openai", [{"CPU": 8}, {"CPU": 64, "GPU": 8}], "1 CPU", [8, 64]),
+        ("vllm", [{"CPU": 8}, {"CPU": 64, "GPU": 8}], "1 GPU", [0, 8]),
+        ("vllm4", [{"CPU": 8}, {"CPU": 64, "GPU": 8}], "4 GPU", [0, 2]),
+        ("vllm", [{"CPU": 0}, {"CPU": 16}, {"CPU": 48}], "16 CPU", [0, 1, 3]),
+        ("vllm", [{"memory": 1.0}], "1 CPU", [0]),
+    ],
+)
+def test_what_a_replica_takes_of_a_node(engine, nodes, need, fit):
+    from specdistill.builders.engines.ray_cluster import need_of
+    from specdistill.builders.engines.vllm import VLLMEngine
+
+    engines = {
+        "openai": OpenAIEngine(model="m", base_url="http://a/v1"),
+        "vllm": VLLMEngine(model="m"),
+        "vllm4": VLLMEngine(model="m", options={"tensor_parallel_size": 2, "pipeline_parallel_size": 2}),
+    }
+    found = need_of(engines[engine], nodes)
+    assert str(found) == need
+    assert [found.fits(node) for node in nodes] == fit
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ray://h:1", r"not the address of a Ray cluster.*HOST:PORT"),
+        ("h", r"not the address"),
+        ("127.0.0.1:9", r"no Ray cluster at '127.0.0.1:9'.*--ray local"),
+    ],
+)
+def test_where_no_cluster_is(address, message):
+    from specdistill.builders.engines.ray_cluster import look_for
+
+    with pytest.raises(EngineError, match=message):
+        look_for(address)
+
+
+def test_errors_cross_process_boundaries_whole():
+    import pickle
+
+    import specdistill.errors as errors
+
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.SpecdistillError):
+            error = kind("It is so.", "do") if kind is errors.MissingExtra else kind("It is.", "Do.", file="f", line=3)
+            found = pickle.loads(pickle.dumps(error))
+            assert (type(found), str(found), vars(found)) == (kind, str(error), vars(error))

@@ -33,6 +33,15 @@ judge:
         (GOOD + "name: y\n", r"r\.yaml:9: The key 'name' is there twice"),
         (GOOD.replace("{model: m}", "{model: m"), r"r\.yaml:\d+: This is not valid YAML"),
         (GOOD.replace("{model: m}", "{model: m, engine: openai}"), r"generator: Engine 'openai' needs base_url"),
+        (GOOD.replace("{model: m}", "{model: m, engine: openai, base_url: []}"), r"generator: Engine 'openai' needs"),
+        (
+            GOOD.replace("{model: m}", "{model: m, engine: openai, base_url: [http://a/v1, http://a/v1/]}"),
+            r"generator: Base_url names a server twice: http://a/v1",
+        ),
+        (
+            GOOD.replace("{model: m}", "{model: m, engine: openai, base_url: [http://a/v1, 'http://u:p@b/v1']}"),
+            r"generator\.base_url\.1: .*user name or password",
+        ),
         (GOOD.replace("{model: m}", "!!python/object:os.system {}"), r"r\.yaml:5"),
         ("", r"r\.yaml:1: The recipe is empty"),
         ("- a\n", r"r\.yaml:1: A recipe is a mapping"),

@@ -8,8 +8,6 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 GPU_ONLY = {"vllm"}
 """Locked by whoever has the machine: its torch depends on the driver."""
-NOT_IN_SETUP = {"ray"}
-"""Extras that `.ci/setup` does not install."""
 
 
 def name_of(requirement: str) -> str:
@@ -20,10 +18,7 @@ def name_of(requirement: str) -> str:
 def direct() -> set[str]:
     """Every package that the project names."""
     extras = PROJECT["optional-dependencies"]
-    named = [
-        *PROJECT["dependencies"],
-        *(line for extra in extras if extra not in NOT_IN_SETUP for line in extras[extra]),
-    ]
+    named = [*PROJECT["dependencies"], *(line for extra in extras for line in extras[extra])]
     return {name_of(line) for line in named} - GPU_ONLY
 
 

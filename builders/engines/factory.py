@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from types import TracebackType
 from typing import Any
 
@@ -94,7 +95,7 @@ class EnginePool:
     """
 
     def __init__(self, *, keep: bool = False, host: Host | None = None) -> None:
-        self.keep, self._host = keep, host or Engine.make_backend
+        self.keep, self._host = keep, host or methodcaller("make_backend")
         self._backends: dict[tuple[Any, ...], SharedBackend] = {}
 
     def engine(self, config: recipe.Engine) -> Engine:

@@ -7,11 +7,13 @@ and 23 more packages for what is then a dictionary of actors, and routes by its 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -95,6 +97,8 @@ class RayHost:
         self.address, self.replicas, self.patience, self.note = address, replicas, patience, note
         self._lock = threading.Lock()
         self._connected = self._ours = False
+        # Linux ends a local cluster's processes with the thread that started them; event loops' threads come and go.
+        self._thread: ThreadPoolExecutor | None = None
 
     def __call__(self, engine: Engine) -> Backend:
         """A backend that keeps replicas of the engine's own on the cluster; not started."""
@@ -133,8 +137,10 @@ class RayHost:
                 import ray
             except ImportError as exc:
                 raise MissingExtra("--ray", "ray") from exc
+            logging.getLogger("ray").setLevel(logging.ERROR)
             if not ray.is_initialized():
-                self._join()
+                self._thread = ThreadPoolExecutor(1, "ray")
+                self._thread.submit(self._join).result()
                 self._ours = True
             self._connected = True
 
@@ -163,6 +169,8 @@ class RayHost:
                 import ray
 
                 ray.shutdown()
+            if self._thread is not None:
+                self._thread.shutdown()
             self._connected = self._ours = False
 
     def nodes(self) -> list[dict[str, float]]:

@@ -52,6 +52,7 @@ class SpecdistillError(Exception):
 
 def _restored(kind: type[SpecdistillError], args: tuple[Any, ...], state: dict[str, Any]) -> SpecdistillError:
     error = kind.__new__(kind, *args)
+    error.args = args  # OSError leaves them to __init__
     error.__dict__.update(state)
     return error
 
