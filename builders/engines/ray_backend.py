@@ -119,14 +119,17 @@ class RayBackend(Backend):
 
     async def _tend(self, seat: Seat) -> None:
         """The life of one replica, again and again."""
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
         while True:
-            self._move(seat, State.PENDING)
+            if seat.state is not State.PENDING:
+                self._move(seat, State.PENDING)
             seat.lost.clear()
             try:
-                # Asked again by Ray itself through restarts, so it waits as long as there is no node.
-                seat.node = await seat.actor.where.options(max_task_retries=-1).remote()
+                seat.node = await seat.actor.where.remote()  # waits until there is room for a new one
+            except ActorUnavailableError:  # it is being started again, as soon as there is room
+                await asyncio.sleep(_LOOK)
+                continue
             except RayError as exc:
                 seat.error = EngineError(
                     f"A replica of '{self._engine.model}' cannot be made on the cluster: {said(exc)}",
@@ -161,7 +164,7 @@ class RayBackend(Backend):
         must not be sent from one dead replica to the next."""
         if seat.life != life:
             return
-        self._host.note(f"{seat.member.name.capitalize()} of {self._engine.model} is lost ({why[:80]}); others go on.")
+        self._host.note(f"{seat.member.name.capitalize()} of {self._engine.model} is lost: {why}")
         for other in self._seats.values():
             if other is seat or (other.node == seat.node and other.state is State.READY):
                 other.life += 1
@@ -229,7 +232,7 @@ class RayBackend(Backend):
                 return found
             finally:
                 self._balancer.done(seat.member)
-            self._lose(seat, life, said(last))
+            self._lose(seat, life, last.cause if isinstance(last, EngineUnreachable) else type(last).__name__)
         if isinstance(last, EngineUnreachable):
             raise last
         return failure(f"{DEATHS} replicas died while they worked on this request: {said(last)}", request)
@@ -249,6 +252,9 @@ class RayBackend(Backend):
 
     def _give_up(self) -> None:
         """Raise where waiting for a replica makes no sense."""
+        for task in self._tasks:
+            if task.done():
+                task.result()  # a replica that failed has ended its task in order; anything else is ours to show
         seats = list(self._seats.values())
         if any(seat.state in (State.READY, State.LOADING) for seat in seats):
             return
