@@ -261,8 +261,6 @@ def walk_stage(
         judgments.flush()
 
 
-
-
 def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) -> Result:
     """Derive all sets from the stored rows, and write the manifest. No model call.
 
