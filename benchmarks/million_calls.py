@@ -238,7 +238,9 @@ def report(run: Path, sessions: list[Session], args: argparse.Namespace) -> str:
     candidates = pl.scan_parquet(run / "candidates" / "part-*.parquet").select("candidate_id", "prompt_id").collect()
     judgments = pl.scan_parquet(run / "judgments" / "part-*.parquet").select("judgment_id").collect()
     prompts = pl.scan_parquet(run / "prompts" / "part-*.parquet").select(pl.len()).collect().item()
-    wanted = prompts * SAMPLES, prompts * SAMPLES * K
+    fates = pl.scan_parquet(run / "datasets" / "rejected" / "*.parquet").group_by("reason").len().collect()
+    unjudged = fates.filter(~pl.col("reason").is_in(["below_threshold", "over_quota", "no_verdict"]))
+    wanted = prompts * SAMPLES, (prompts * SAMPLES - unjudged["len"].sum()) * K
     found = candidates["candidate_id"].n_unique(), judgments["judgment_id"].n_unique()
     ledger = sqlite3.connect(f"file:{run / 'ledger.sqlite'}?mode=ro", uri=True)
     sent, distinct = ledger.execute("SELECT COUNT(*), COUNT(DISTINCT key) FROM sent").fetchone()
@@ -255,7 +257,9 @@ def report(run: Path, sessions: list[Session], args: argparse.Namespace) -> str:
         f"`python benchmarks/million_calls.py --prompts {args.prompts} --kills {args.kills}`, "
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} cores, load of other work "
         f"{os.getloadavg()[2]:.1f}. The server is a fake that answers at once, on the same cores.\n\n"
-        f"{prompts:,} prompts were kept; every one was to give {SAMPLES} candidates with {K} judgments each.\n\n"
+        f"{prompts:,} prompts were kept; every one was to give {SAMPLES} candidates with {K} judgments each, but for "
+        f"candidates that a filter stops ({', '.join(f'{name} {rows:,}' for name, rows in unjudged.rows()) or 'none'})."
+        "\n\n"
         "| rows | wanted | there | doubled in the parts |\n| --- | ---: | ---: | ---: |\n"
         f"| candidates | {wanted[0]:,} | {found[0]:,} | {candidates.height - found[0]:,} |\n"
         f"| judgments | {wanted[1]:,} | {found[1]:,} | {judgments.height - found[1]:,} |\n\n"
