@@ -24,9 +24,10 @@ LOOP_WORDS = 12
 _ENDS_OPEN = re.compile(
     r"(?:\b(?:the|a|an|and|or|but|to|of|in|on|at|by|for|from|with|as|is|are|was|were|be|that|which|who|if|because|"
     r"your|my|their|its|this|these|such|you|they|we|can|will|should|would|may|must|not|than|into|about|i['’]m|it['’]s|"
-    r"you['’]re|don['’]t)|[,;(\[–—-]|:|\b\w+['’]|\s(?:\d{1,2}[.)]|[*#>•+-]+))\s*$",
+    r"you['’]re|don['’]t)|[,;(\[–—-]|:|\b\w+['’]|\s[*#>•+-]+)\s*$",
     re.IGNORECASE,
 )
+_ITEM_NUMBER = re.compile(r"(?:^|(?P<line>\n)|\s)(?P<number>\d{1,2})(?P<mark>[.)])$")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 _STOP = re.compile(r"[.!?;:,](?:\s|$)")
 _CODE_FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
@@ -73,7 +74,17 @@ def cut_off(text: str) -> str | None:
         if plain and match.group().strip()[-1].isalpha():
             return None  # verse, a title, a single line: it has no full stops, so a missing one says nothing
         return f"ends with {match.group().strip()!r}"
+    if (match := _ITEM_NUMBER.search(tail)) and numbers_an_item(tail, match):
+        return f"ends with {match.group().strip()!r}"
     return None
+
+
+def numbers_an_item(text: str, match: re.Match[str]) -> bool:
+    """Whether a number at the end announces a list item: it begins a line, or goes on from the number before it. A
+    sentence may end with a number too."""
+    before = int(match["number"]) - 1
+    counted = before > 0 and re.search(rf"(?:^|\s){before}{re.escape(match['mark'])}\s", text[: match.start()])
+    return bool(match["line"] or counted or not match.start())
 
 
 def no_answer(text: str) -> str | None:

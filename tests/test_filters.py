@@ -100,3 +100,18 @@ def test_languages_by_script_and_words():
     assert language_of("The weather is nice and we are in the garden with the dog.") == "English"
     assert language_of("Das Wetter ist schön und wir sind mit dem Hund im Garten.") == "German"
     assert language_of("Ok") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "open_end"),
+    [
+        ("The bus to the clinic is number 12.", False),
+        ("She turns 40.", False),
+        ("Do this:\n1. Call first.\n2.", True),
+        ("Two ways: 1. call them, 2.", True),
+        ("Steps: (a) wait 3) call 4)", True),
+        ("1.", True),
+    ],
+)
+def test_a_number_at_the_end_is_an_open_item_only_in_a_list(text, open_end):
+    assert (cut_off(text) is not None) is open_end
