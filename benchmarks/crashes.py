@@ -3,6 +3,10 @@ and a soak of random kills. Every run is finished afterwards and compared with a
 
     python benchmarks/crashes.py                # writes results/crashes.md; most of an hour on a busy 2-core machine
     python benchmarks/crashes.py --kills 1000 --every 0      # only the soak, longer
+    python benchmarks/crashes.py --every 0 --minutes 20      # only the soak, as far as it comes
+
+Ctrl-C or the end of `--minutes` ends the soak early: the runs at work are finished and compared like the others, and
+the table says how far it came.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +32,7 @@ from build_helpers import finished  # noqa: E402
 from crash_matrix import (  # noqa: E402
     SIGNALS,
     Bench,
+    Soak,
     bench,
     crash_at,
     damage,
@@ -47,28 +55,55 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="random kills of the soak")
     parser.add_argument("--every", type=int, default=1, help="try every n-th durable operation; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lanes", type=int, default=2, help="builds of the soak side by side, each with its server")
+    parser.add_argument("--minutes", type=float, help="end the soak after this time, however far it is")
     parser.add_argument("--to", type=Path, default=RESULT)
     args = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch, bench(Path(scratch), latency=0.02) as made:
-        lines: list[Line] = []
+    lines: list[Line] = []
+    with tempfile.TemporaryDirectory() as scratch:
         if args.every:
-            for step in (lambda: boundaries(made, args.every), lambda: disks(made), lambda: others(made)):
-                lines += step()
-                print(lines[-3:], flush=True)
+            with bench(Path(scratch), latency=0.02) as made:
+                for step in (lambda: boundaries(made, args.every), lambda: disks(made), lambda: others(made)):
+                    lines += step()
+                    print(lines[-3:], flush=True)
         args.to.parent.mkdir(exist_ok=True)
         args.to.write_text(page(lines, "The soak is still to come.", time.monotonic() - began))
-        found = soak(made, args.kills, args.seed)
-        print(found, flush=True)
-        stops = ", ".join(f"{count} × {name}" for name, count in sorted(found.stops.items()))
-        lines.append((f"soak: {stops} at random moments", "stopped", found.finished, found.wrong))
-        note = (
-            f"The soak stopped builds {sum(found.stops.values())} times over {found.finished} runs; {found.calls} "
-            f"calls went out, {found.repeated} of them a second time (in flight or not yet journalled at a kill)."
+        over = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: over.set())
+        until = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
+        found = lanes(
+            Path(scratch), args.kills, args.lanes, args.seed, lambda: over.is_set() or time.monotonic() > until
         )
+    stops = ", ".join(f"{count} × {name}" for name, count in sorted(found.stops.items()))
+    lines.append((f"soak: {stops} at random moments", "stopped", found.finished, found.wrong))
+    early = "" if found.stopped >= args.kills else f" It was ended early: {args.kills} stops were asked for."
+    note = (
+        f"The soak (seed {args.seed}) stopped builds {found.stopped} times; {found.finished} runs came to their end, "
+        f"each compared. {found.calls} calls went out, {found.repeated} of them a second time (in flight or not yet "
+        f"journalled at a stop).{early}"
+    )
     args.to.write_text(page(lines, note, time.monotonic() - began))
     print(args.to)
     sys.exit(1 if any(wrong for *_, wrong in lines) else 0)
+
+
+def lanes(scratch: Path, kills: int, count: int, seed: int, enough: Callable[[], bool]) -> Soak:
+    """Soaks side by side, each with its own server, its own undisturbed run and its share of the kills."""
+
+    def lane(number: int) -> Soak:
+        def say(text: str) -> None:
+            print(f"{datetime.now(UTC):%H:%M:%S} lane {number}, {text}", flush=True)
+
+        share = kills // count + (number < kills % count)
+        with bench(scratch / f"lane{number}", latency=0.02) as made:
+            return soak(made, share, seed * count + number, enough=enough, say=say)
+
+    with ThreadPoolExecutor(count) as pool:
+        found = Soak()
+        for one in pool.map(lane, range(count)):
+            found = found.plus(one)
+    return found
 
 
 def boundaries(made: Bench, every: int) -> list[Line]:

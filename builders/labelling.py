@@ -7,7 +7,6 @@ failed calls count among the k, so a label needs a share of all samples, not of 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 from specdistill.builders.contexts import UNION
-from specdistill.builders.engines.exchange import THINK_CLOSE
+from specdistill.builders.engines.exchange import THINK_CLOSE, THINK_OPEN
+from specdistill.builders.judging import find_object
 from specdistill.builders.quoting import policy, quote, transcript
 from specdistill.schemas.vocabulary import FinishReason
 from specdistill.specs.model import Spec
@@ -99,16 +99,14 @@ def label_schema(spec: Spec) -> dict[str, Any]:
 
 
 def read_label(text: str, finish_reason: FinishReason, categories: Sequence[str]) -> Vote:
-    """One reply; a name the policy does not have makes it unreadable rather than a smaller label."""
-    text = text.rpartition(THINK_CLOSE)[2]
-    start = text.find("{")
-    if finish_reason is FinishReason.LENGTH or start < 0:
+    """One reply; a name the policy does not have makes it unreadable rather than a smaller label, and so does a second
+    object, which may come from the conversation: which one is meant would be a guess."""
+    if text.lstrip().startswith(THINK_OPEN):  # its first end: what the conversation says may hold another
+        text = text.partition(THINK_CLOSE)[2]
+    value = find_object(text)
+    if finish_reason is FinishReason.LENGTH or value is None:
         return Vote(LabelStatus.UNREADABLE)
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text[start:])
-    except (ValueError, RecursionError):
-        return Vote(LabelStatus.UNREADABLE)
-    named = value.get("categories") if isinstance(value, dict) else None
+    named = value.get("categories")
     if not isinstance(named, list) or not all(isinstance(name, str) and name in categories for name in named):
         return Vote(LabelStatus.UNREADABLE)
     if value.get("unsure") is True:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from specdistill import errors
+from specdistill.cards.memory import frugal
 from specdistill.cards.scan import Find
 from specdistill.cards.tree import Ask
 from specdistill.errors import PublishError, SpecdistillError
@@ -82,6 +83,7 @@ def _error(kind: type[SpecdistillError], **fields: Any) -> SpecdistillError:
 def answer() -> None:
     """The other process: one request from standard input, one reply to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    frugal()
     request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specdistill.cards.apart import build_tree_apart, scan_apart
+from specdistill.cards.memory import frugal
 from specdistill.cards.release import Outcome, Target, release
 from specdistill.cards.remote import Remote
 from specdistill.cards.scan import Find, counts, refuse_finds
@@ -66,8 +67,7 @@ def publish_run(
     Raises:
         UsageError, RunError, InvariantError, PublishError, DiskError, MissingExtra: see `build_tree` and `release`.
     """
-    # Polars reads several row groups ahead; with texts of some kilobytes that is most of a publisher's memory.
-    os.environ.setdefault("POLARS_ROW_GROUP_PREFETCH_SIZE", "2")
+    frugal()
     release_of(ask, layout, None)
     if to_dir is not None:
         target_is_free(to_dir)

@@ -22,9 +22,15 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524})
 """HTTP statuses after which the same request may succeed."""
 CONFLICTS = frozenset({409, 412})
 """Somebody else was faster."""
-TRANSFER = {"HF_XET_DATA_MAX_CONCURRENT_FILE_INGESTION": "1"}
-"""Settings of `hf_xet` unless the user has their own. It holds up to 200 MB for each file that it takes in (measured
-with 1.8.0: eight files of 200 MB, 1.7 GB; one at a time, 370 MB and as fast; huggingface_hub issue 4145)."""
+TRANSFER = {
+    "HF_XET_DATA_MAX_CONCURRENT_FILE_INGESTION": "1",
+    "HF_XET_CLIENT_AC_INITIAL_UPLOAD_CONCURRENCY": "1",
+    "HF_XET_CLIENT_AC_MAX_UPLOAD_CONCURRENCY": "1",
+}
+"""Settings of `hf_xet` unless the user has their own. It packs 64 MB at a time, and holds a pack for each file being
+read, one for what files left over, and two for each upload at work: by itself up to 8 files and 64 uploads
+(huggingface_hub issue 4145). One of each keeps it near 230 MB; measured with 1.8.0, as fast against a hub on the same
+machine. With a hub far away more uploads at a time may be faster: set the last two, and count 128 MB for each."""
 _SECRET = re.compile(r"(?:hf_[A-Za-z0-9]{8,}|(?<=proof=)[^&\s'\"]+|(?<=[Bb]earer )\S+|(?<=Signature=)[^&\s'\"]+)")
 
 

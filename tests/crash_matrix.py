@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +134,7 @@ class Soak:
 
     Attributes:
         stops: signal name to how many builds it stopped.
-        finished: builds that came to their end, each compared with the undisturbed run.
+        finished: runs that came to their end, each compared with the undisturbed one.
         calls: calls that went out over all runs, and `repeated` those of them that had gone out before.
     """
 
@@ -144,25 +144,58 @@ class Soak:
     calls: int = 0
     repeated: int = 0
 
+    @property
+    def stopped(self) -> int:
+        """Builds that a signal ended."""
+        return self.stops.total()
 
-def soak(made: Bench, kills: int, seed: int = 0) -> Soak:
-    """Stop builds at random moments until `kills` were stopped; finish and compare every run on the way."""
+    def plus(self, other: Soak) -> Soak:
+        """Both together."""
+        return Soak(
+            self.stops + other.stops,
+            self.finished + other.finished,
+            self.wrong + other.wrong,
+            self.calls + other.calls,
+            self.repeated + other.repeated,
+        )
+
+
+def soak(
+    made: Bench,
+    kills: int,
+    seed: int = 0,
+    *,
+    enough: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Soak:
+    """Stop builds at random moments until `kills` were stopped; finish and compare every run on the way.
+
+    Args:
+        enough: asked before every build; ends the soak early, its run finished and compared like the others.
+        say: told how every build ended.
+    """
     chance = random.Random(seed)
     found = Soak()
     out = made.fresh()
-    while sum(found.stops.values()) < kills:
+    while found.stopped < kills and not enough():
         number = chance.choices(list(SIGNALS), weights=(4, 1, 1))[0]
+        after = chance.uniform(0.0, made.seconds)
         made.cli.start("build", made.recipe, "--out", out)
-        done = made.cli.stop(chance.uniform(0.0, made.seconds), number)
+        done = made.cli.stop(after, number)
         if done.code in STOPPED[number]:
             found.stops[SIGNALS[number]] += 1
             if "Traceback" in done.output:
                 found.wrong.append(f"a traceback after {SIGNALS[number]}: {done.output}")
         elif done.code != 0:
-            found.wrong.append(f"ended with {done.code}: {done.output}")
-        if done.code == 0 or sum(found.stops.values()) >= kills:
+            found.wrong.append(f"{SIGNALS[number]} after {after:.1f} s ended with {done.code}: {done.output[-2000:]}")
+            say(found.wrong[-1])
+        say(f"{out.name}: {SIGNALS[number]} after {after:.1f} s, exit {done.code}; {found.stopped} of {kills} stopped")
+        if done.code == 0 or found.stopped >= kills:
             close_run(made, out, found)
+            say(f"{out.name}: finished; {found.finished} runs compared, {len(found.wrong)} things wrong")
             out = made.fresh()
+    if out.exists():
+        close_run(made, out, found)
     return found
 
 

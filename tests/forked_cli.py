@@ -167,8 +167,9 @@ def child(asked: dict[str, Any]) -> None:
     code = 1
     try:
         make_trouble(Trouble(**asked["trouble"]))
-        from specdistill.cli.app import main
+        from specdistill.__main__ import main
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
         code = 0
     except SystemExit as exc:
@@ -204,7 +205,6 @@ def serve() -> None:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             child(json.loads(line))
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

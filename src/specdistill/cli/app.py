@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -77,8 +78,7 @@ def main() -> None:
         show_error(exc)
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
-        err().print("Stopped.")
-        sys.exit(130)
+        stopped()
     except OSError as exc:
         if exc.errno in OF_THE_DISK:
             show_error(disk_error(Path(exc.filename or "."), exc))
@@ -88,6 +88,25 @@ def main() -> None:
     except Exception as exc:  # noqa: BLE001 (whatever it is, it must not print the values of variables)
         report_crash(exc)
         sys.exit(1)
+    except Exception as exc:
+        if not interrupted(exc):
+            raise
+        stopped()
+
+
+def stopped() -> NoReturn:
+    """End as a command that was told to stop."""
+    err().print("Stopped.")
+    sys.exit(130)
+
+
+def interrupted(exc: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a native library that was being loaded makes an ImportError of it."""
+    while exc is not None:
+        if isinstance(exc, KeyboardInterrupt):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
