@@ -79,19 +79,14 @@ def main() -> None:
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         stopped()
-    except OSError as exc:
-        if exc.errno in OF_THE_DISK:
+    except Exception as exc:  # noqa: BLE001 (whatever it is, its values are not printed)
+        if interrupted(exc):
+            stopped()
+        if isinstance(exc, OSError) and exc.errno in OF_THE_DISK:
             show_error(disk_error(Path(exc.filename or "."), exc))
         else:
             report_crash(exc)
         sys.exit(1)
-    except Exception as exc:  # noqa: BLE001 (whatever it is, it must not print the values of variables)
-        report_crash(exc)
-        sys.exit(1)
-    except Exception as exc:
-        if not interrupted(exc):
-            raise
-        stopped()
 
 
 def stopped() -> NoReturn:
