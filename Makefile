@@ -22,7 +22,7 @@ test-unit: .venv/.ready
 
 test-integration: .venv/.ready
 	@.ci/chromium
-	$(PY) -m pytest -m integration -q --durations=25 -n 2 --dist loadfile
+	$(PY) -m pytest -m integration -q --durations=25 -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.ready ## ruff and mypy
 	.venv/bin/ruff check .

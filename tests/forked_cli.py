@@ -42,18 +42,24 @@ class Trouble:
 
 @dataclass
 class Done:
-    """How a command ended: exit code (negative for a signal) and what it printed."""
+    """How a command ended: exit code (negative for a signal) and what it printed; `errors` where it was kept apart."""
 
     code: int
     output: str
+    errors: str = ""
 
 
 @dataclass
 class ForkedCLI:
-    """Runs commands one after the other. State: the forking process and the file that takes the output."""
+    """Runs commands one after the other. State: the forking process and the files that take the output.
+
+    Attributes:
+        apart: keep standard error apart from standard output.
+    """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    apart: bool = False
     _process: subprocess.Popen[str] | None = None
     pid: int = 0
     """Of the command at work."""
@@ -81,6 +87,8 @@ class ForkedCLI:
         assert self._process is not None
         assert self._process.stdin is not None
         asked = {"words": list(map(str, words)), "out": str(self._output), "trouble": asdict(trouble or Trouble())}
+        if self.apart:
+            asked["errors"] = str(self._errors)
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         self.pid = int(self._read())
@@ -90,7 +98,8 @@ class ForkedCLI:
         """Wait for the command at work."""
         code = int(self._read())
         self.pid = 0
-        return Done(code, self._output.read_text(errors="replace"))
+        errors = self._errors.read_text(errors="replace") if self.apart else ""
+        return Done(code, self._output.read_text(errors="replace"), errors)
 
     def run(self, *words: str | Path, trouble: Trouble | None = None) -> Done:
         """A whole command."""
@@ -107,6 +116,10 @@ class ForkedCLI:
     @property
     def _output(self) -> Path:
         return self.folder / "output.txt"
+
+    @property
+    def _errors(self) -> Path:
+        return self.folder / "errors.txt"
 
     def _read(self) -> str:
         assert self._process is not None
@@ -157,10 +170,11 @@ def child(asked: dict[str, Any]) -> None:
     """Become the command."""
     os.setsid()
     out = os.open(asked["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    errors = os.open(asked["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) if "errors" in asked else out
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(out, 1)
-    os.dup2(out, 2)
+    os.dup2(errors, 2)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["specdistill", *asked["words"]]
@@ -192,6 +206,8 @@ def serve() -> None:
 
     shim.quiet_distilabel()
     import aiohttp  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
 
     import specdistill.builders.build
     import specdistill.builders.engines.openai

@@ -3,12 +3,10 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from build_helpers import build, finished, keys, write_recipe
+from build_helpers import build, finished, keys, run, write_recipe
 from fake_openai_server import FakeOpenAI
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,8 +148,7 @@ def test_a_build_at_its_budget_is_stopped_in_good_order_and_resumes(tmp_path):
         assert "The token budget is spent" in done.stderr
         assert "Traceback" not in done.stderr
         assert not (out / "manifest.json").exists()
-        line = [sys.executable, "-m", "specdistill.cli.app", "select", str(out), "--json"]
-        chosen = subprocess.run(line, capture_output=True, text=True, check=True)
+        chosen = run("select", out, "--json")
         assert json.loads(chosen.stdout)["counts"]["prompts"], "the sets of what is there"
         assert build(recipe, out).returncode == 0
         assert build(recipe, tmp_path / "whole").returncode == 0

@@ -5,18 +5,19 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import polars as pl
 import pytest
-from build_helpers import build, finished, keys, kill_group, sent, start, wait_for_calls, write_recipe
+from build_helpers import build, build_alone, finished, keys, kill_group, sent, start, wait_for_calls, write_recipe
+from build_helpers import run as run_command
 from fake_openai_server import FakeOpenAI, Rule
 
 from specdistill.schemas.vocabulary import CONFIGS
 
 pytestmark = pytest.mark.integration
+KILL_SEEDS = int(os.environ.get("SPECDISTILL_KILL_SEEDS", "1"))
+"""Builds that are each killed four times; `benchmarks/crashes.py` kills hundreds of times."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def undisturbed(tmp_path_factory):
     """A finished run against a healthy server: its folder and its server's request count."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with FakeOpenAI(latency=0.01) as server:
-        done = build(write_recipe(folder, server.url), folder / "run")
+        done = build_alone(write_recipe(folder, server.url), folder / "run")
         assert done.returncode == 0, done.stderr
         yield folder / "run", server.calls
 
@@ -59,8 +60,7 @@ def test_select_moves_a_threshold_without_a_call(undisturbed):
     run, _ = undisturbed
 
     def select(*more):
-        line = [sys.executable, "-m", "specdistill.cli.app", "select", str(run), "--json", *more]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
+        return run_command("select", run, "--json", *more)
 
     calls = len(finished(run))
     strict = json.loads(select("--set", "judge.threshold=1.0").stdout)["counts"]["sft"]
@@ -72,7 +72,7 @@ def test_select_moves_a_threshold_without_a_call(undisturbed):
     assert "Changing generator needs model calls" in refused.stderr
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(KILL_SEEDS))
 def test_kill_9_at_random_moments_repeats_only_calls_in_flight(undisturbed, tmp_path, seed):
     reference, _ = undisturbed
     chance = random.Random(seed)
@@ -258,12 +258,6 @@ def lonely_anchor(category):
     spec = load_spec("safety")
     elsewhere = {anchor for other in spec.categories if other.id != category for anchor in render(spec, other.id).shown}
     return next(clause.anchor for clause in spec.category(category).clauses if clause.anchor not in elsewhere)
-
-
-def run_command(*words):
-    """A command that is not a build."""
-    line = [sys.executable, "-m", "specdistill.cli.app", *words]
-    return subprocess.run(line, capture_output=True, text=True, check=True)
 
 
 def seed_folder():

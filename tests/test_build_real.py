@@ -15,7 +15,8 @@ import urllib.request
 
 import polars as pl
 import pytest
-from build_helpers import build, finished, keys, kill_group, sent, start, wait_for_calls
+from build_helpers import build_alone as build
+from build_helpers import finished, keys, kill_group, sent, start, wait_for_calls
 
 from specdistill.builders.engines.embedded import embedded_model
 from specdistill.schemas.layout import RunLayout

@@ -35,6 +35,8 @@ psutil = pytest.importorskip("psutil")
 
 STOP, LENGTH, ERROR = FinishReason.STOP, FinishReason.LENGTH, FinishReason.ERROR
 OPTIONS = {"max_model_len": 1024, "kv_cache_memory_bytes": 2**30}
+ENDS = [signal.SIGKILL, signal.SIGINT][: int(os.environ.get("SPECDISTILL_ENGINE_ENDS", "1"))]
+"""How an engine's parent ends: the harshest way, and with 2 the ordinary one too; each costs a start of an engine."""
 SPEC = "Follow this policy. " + "Rule: be kind and careful, and say what you know. " * 40
 
 
@@ -289,7 +291,7 @@ def _until(holds, seconds: float) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", ENDS)
 def test_no_engine_process_survives_its_parent(busy, how):
     parent, engines, _ = busy
     assert len(engines) >= 1
