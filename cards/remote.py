@@ -28,9 +28,11 @@ TRANSFER = {
     "HF_XET_CLIENT_AC_MAX_UPLOAD_CONCURRENCY": "1",
 }
 """Settings of `hf_xet` unless the user has their own. It packs 64 MB at a time, and holds a pack for each file being
-read, one for what files left over, and two for each upload at work: by itself up to 8 files and 64 uploads
-(huggingface_hub issue 4145). One of each keeps it near 230 MB; measured with 1.8.0, as fast against a hub on the same
-machine. With a hub far away more uploads at a time may be faster: set the last two, and count 128 MB for each."""
+read and two for each upload at work: by itself up to 8 files and 64 uploads (huggingface_hub issue 4145). One of each
+keeps it below 250 MB; measured with 1.8.0, as fast against a hub on the same machine. With a hub far away more uploads
+at a time may be faster: set the last two, and count 128 MB for each."""
+PACK = 64_000_000
+"""Bytes of a file from which on it is sent by itself."""
 _SECRET = re.compile(r"(?:hf_[A-Za-z0-9]{8,}|(?<=proof=)[^&\s'\"]+|(?<=[Bb]earer )\S+|(?<=Signature=)[^&\s'\"]+)")
 
 
@@ -193,6 +195,9 @@ class Remote:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         operations: list[Any] = [CommitOperationAdd(name, str(path)) for name, path in sorted(add.items())]
+        for operation in operations:
+            if operation.upload_info.size > PACK:
+                self._send(operation, branch, pull_request=pull_request)
         operations += [CommitOperationDelete(name, is_folder=False) for name in sorted(remove)]
         made = attempt(
             "commit",
@@ -208,6 +213,16 @@ class Remote:
             ),
         )
         return made.oid, made.pr_url
+
+    def _send(self, operation: Any, branch: str, *, pull_request: bool) -> None:
+        """Send a large file by itself, ahead of the commit that will name it. Together, `hf_xet` would keep what each
+        file left over beside what it reads of the next."""
+        attempt(
+            f"take {operation.path_in_repo}",
+            lambda: self.api.preupload_lfs_files(
+                self.repo, [operation], repo_type="dataset", revision=branch, create_pr=pull_request
+            ),
+        )
 
     def tag(self, name: str, oid: str, message: str) -> None:
         """Tag a commit.

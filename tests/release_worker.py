@@ -14,6 +14,7 @@ from typing import Any
 
 import huggingface_hub.utils._http as hub_http
 
+from specdistill.cards import remote
 from specdistill.cards.plan import Target
 from specdistill.cards.publishing import publish_run
 from specdistill.cards.reading import fetch_release
@@ -24,6 +25,7 @@ from specdistill.errors import SpecdistillError
 from specdistill.schemas.layout import RunLayout
 
 hub_http.time = SimpleNamespace(**{**vars(real_time), "sleep": lambda seconds: real_time.sleep(min(seconds, 0.01))})
+remote.PACK = 150_000  # so that one file of the tests is sent by itself, as shards of real releases are
 
 
 def short(seconds: float) -> None:

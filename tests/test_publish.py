@@ -65,7 +65,7 @@ class Bench:
         """The tree with one file of its own, so that something must be uploaded."""
         copy = self.folder / "trees" / name
         shutil.copytree(self.tree, copy)
-        data = random.Random(name).randbytes(30_000)
+        data = random.Random(name).randbytes(200_000)  # sent by itself: see release_worker.py
         (copy / "spec" / "own.bin").write_bytes(data)
         manifest = json.loads((copy / "manifest.json").read_text())
         manifest["files"]["spec/own.bin"] = {"sha256": sha256(data).hexdigest(), "bytes": len(data), "rows": None}
