@@ -1,8 +1,9 @@
-"""How the tests share a machine: long files first, one thread a process where several work side by side."""
+"""How the tests share a machine: long files first, one thread a process when several work at once. No deadlines."""
 
 import os
 
 import pytest
+from hypothesis import settings
 
 LONGEST_FIRST = (
     "test_train_embedded",
@@ -20,6 +21,8 @@ LONGEST_FIRST = (
 )
 """Files with minutes of work; one of them begun last would keep all other workers waiting."""
 
+settings.register_profile("patient", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("patient")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of neighbours would only wait for each other
 

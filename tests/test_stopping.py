@@ -8,12 +8,14 @@ import pytest
 
 HERE = """
 import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they run behind
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(5)
 """
 """A module during whose import Ctrl-C comes."""
 NATIVE = """
 import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)
