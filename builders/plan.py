@@ -164,8 +164,12 @@ def count(rows: Iterator[Row]) -> int:
 
 def unjudged(stored: Stored, shard: Shard) -> pl.DataFrame:
     """candidate_id, number, sample_index: judge samples that passing candidates of a range lack, by judge's number."""
-    passing = stored.screened(shard).filter(pl.col("reason").is_null()).select("candidate_id").lazy()
     judges = stored.recipe.judge.judges
+    finished_ones = stored.judgments(shard).filter(pl.col("status") != JudgmentStatus.FAILED)
+    samples = finished_ones.group_by("candidate_id").len()
+    whole = samples.filter(pl.col("len") >= sum(one.k for one in judges)).select("candidate_id")
+    screened = stored.screened(shard, without=whole)  # what was judged in full passed: looking again takes time
+    passing = screened.filter(pl.col("reason").is_null()).select("candidate_id").lazy()
     everything = pl.concat(
         [
             passing.with_columns(pl.lit(judge_digest(one)).alias("judge_digest"), pl.lit(number).alias("number")).join(
@@ -175,7 +179,7 @@ def unjudged(stored: Stored, shard: Shard) -> pl.DataFrame:
         ]
     )
     key = ["candidate_id", "judge_digest", "sample_index"]
-    done = stored.judgments(shard).filter(pl.col("status") != JudgmentStatus.FAILED).select(key)
+    done = finished_ones.select(key)
     missing = everything.join(done, on=key, how="anti")
     if rule := rule_of(stored.recipe):
         missing = missing.join(settled(stored.judgments(shard), rule).lazy(), on="candidate_id", how="anti")

@@ -135,12 +135,18 @@ class Stored:
         rows = candidates.lazy().collect()
         return rows.join(prompts, on="prompt_id", how="inner", maintain_order="left")
 
-    def screened(self, shard: Shard = WHOLE) -> pl.DataFrame:
-        """What the screens say of every current candidate: candidate_id, reason (null when it passes), detail, clauses.
+    def screened(self, shard: Shard = WHOLE, without: pl.LazyFrame | None = None) -> pl.DataFrame:
+        """What the screens say of current candidates: candidate_id, reason (null when it passes), detail, clauses.
 
         A candidate is looked at once, however often this is asked.
+
+        Args:
+            without: candidate_id of those that are not asked about.
         """
-        ids = self.candidates(shard).select("candidate_id").collect()
+        wanted = self.candidates(shard).select("candidate_id")
+        if without is not None:
+            wanted = wanted.join(without, on="candidate_id", how="anti")
+        ids = wanted.collect()
         if (new := ids.join(self._screened, on="candidate_id", how="anti")).height:
             rows = self.candidates(shard).join(new.lazy(), on="candidate_id", how="semi").collect()
             found = screen_frame(rows, self.prompt_rows(shard), self.facts, self.recipe.screens)
