@@ -83,7 +83,8 @@ class ReadRows(GeneratorStep):
         if self._rows is not None:
             rows = iter(self._rows())
         else:
-            rows = iter(pl.read_parquet(Path(self.folder) / "part-*.parquet", columns=self.columns).to_dicts())
+            stored = pl.read_parquet(Path(self.folder) / "part-*.parquet", columns=self.columns)
+            rows = stored.iter_rows(named=True)
         rows, size = islice(rows, offset, None), int(self.batch_size or 50)
         batch = list(islice(rows, size))
         while following := list(islice(rows, size)):

@@ -88,6 +88,8 @@ def work(args: argparse.Namespace) -> int:
 
 def prepare(layout: Any, policy: Path, rows: int, save_prompts: Any) -> None:
     """The run folder as `build` leaves it before its first call."""
+    import polars as pl
+
     from specdistill.builders.parts import parquet_bytes
     from specdistill.schemas.files import write_whole
     from specdistill.schemas.rows import PROMPTS
@@ -99,18 +101,21 @@ def prepare(layout: Any, policy: Path, rows: int, save_prompts: Any) -> None:
     write_spec(spec, layout.spec)
     write_whole(layout.clauses, parquet_bytes(clause_frame(spec)))
     blank = dict.fromkeys(PROMPTS.names)
-    made = [
-        {
-            **blank,
-            "prompt_id": f"p{number:031d}",
-            "prompt": [{"role": "user", "content": prompt(number)}],
-            "category": "numbers",
-            "source": "peer",
-            "group_id": f"p{number:031d}",
-        }
-        for number in range(rows)
-    ]
-    save_prompts(layout, PROMPTS.frame(made))
+    parts = []
+    for start in range(0, rows, 1000):
+        made = [
+            {
+                **blank,
+                "prompt_id": f"p{number:031d}",
+                "prompt": [{"role": "user", "content": prompt(number)}],
+                "category": "numbers",
+                "source": "peer",
+                "group_id": f"p{number:031d}",
+            }
+            for number in range(start, min(start + 1000, rows))
+        ]
+        parts.append(PROMPTS.frame(made))
+    save_prompts(layout, pl.concat(parts))
 
 
 def answered(folder: Path) -> int:
