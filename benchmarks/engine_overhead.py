@@ -146,7 +146,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "contest": args.contest,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f} at the end",
         "versions": {name: version(name) for name in ("aiohttp", "torch", "transformers")},
         "settings": {key: value for key, value in vars(args).items() if key not in ("alone", "out", "contest")},
         "medians": medians,
