@@ -209,6 +209,8 @@ def said(
         told.append("The categories are mixed as in the recipe's own prompts.")
     if recipe.quota.asked:
         told.append("With a quota, generation ends when it is met: this is the most it may ask, a request a sample.")
+    if recipe.judge.adaptive:
+        told.append("An adaptive judge stops when its verdict cannot change: this is the most it may ask.")
     if recipe.repair and not (measured and measured.leaking is not None):
         told.append("No answer leaks, so none is repaired.")
     if recipe.preference.pairwise and not (measured and measured.pairs is not None):
