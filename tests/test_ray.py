@@ -168,7 +168,7 @@ def test_nodes_die_and_join_and_the_run_is_the_one_of_an_undisturbed_build_witho
 def test_a_cluster_of_our_own_is_on_loopback_and_dies_with_the_build(tmp_path):
     with FakeOpenAI(latency=0.2) as server:
         recipe = recipe_in(tmp_path, server)
-        build = build_helpers.start(recipe, tmp_path / "run", "--ray", "local", "--replicas", "2")
+        build = build_helpers.start(recipe, tmp_path / "run", "--ray", "local")
         try:
             assert wait_for_calls(tmp_path / "run", 10, build) >= 10
             below = psutil.Process(build.pid).children(recursive=True)
@@ -186,7 +186,7 @@ def test_a_cluster_of_our_own_is_on_loopback_and_dies_with_the_build(tmp_path):
             build.wait()
         # Ray's own agents look after their parent once in a while; what holds models or memory goes at once.
         ours = [process for process in below if any(mark in name[process] for mark in ("Replica", "raylet", "gcs"))]
-        assert len(ours) >= 4
+        assert len(ours) >= 3
         assert psutil.wait_procs(ours, timeout=60)[1] == []
         done, server.latency = len(finished(tmp_path / "run")), 0.0
         # Two stages, each with replicas of its own, on one cluster.
