@@ -3,8 +3,9 @@
     python benchmarks/audit_push.py               # the table into benchmarks/results/audit_push.md
 
 The server is the one `specdistill audit serve` starts, in a process of its own; push and pull are the commands. The run
-is templated (`templated_run.py`): the texts say nothing, their number and size is the point. Half-way through a push
-the client is killed with SIGKILL, then the server; what is there after the next push is compared with what was chosen.
+is templated (`templated_run.py`): the texts say nothing, their number and size is the point. At a third of the
+way the client is killed with SIGKILL, at two thirds the server; what is there after the next push is compared with what
+was chosen.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ SAMPLES = 42
 
 @dataclass
 class Command:
-    """What a command did: exit code, its JSON, seconds, peak memory of its process in MB."""
+    """What a command did: exit code, its JSON, seconds, CPU seconds, peak memory of its process in MB."""
 
     code: int
     said: dict[str, Any]
     seconds: float
+    cpu: float
     mb: float
 
 
@@ -66,24 +68,34 @@ def command(argilla: Argilla, *words: str | Path, until: Any = None) -> Command:
     """Run a command to its end, or kill it with SIGKILL as soon as `until()` is true."""
     line = [sys.executable, "-m", "specdistill", *map(str, words), "--json"]
     env = os.environ | {"ARGILLA_API_URL": argilla.url, "ARGILLA_API_KEY": argilla.key()}
-    began, most = time.monotonic(), 0
+    began, most, cpu = time.monotonic(), 0, 0.0
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     said: list[bytes] = []
     readers = [threading.Thread(target=lambda s=stream: said.append(s.read())) for stream in (process.stdout,)]
     readers += [threading.Thread(target=process.stderr.read)]
     for reader in readers:
         reader.start()
+    looked = 0.0
     while process.poll() is None:
         with suppress(psutil.Error):
-            most = max(most, psutil.Process(process.pid).memory_info().rss)
-        if until is not None and until():
-            process.send_signal(signal.SIGKILL)
+            running = psutil.Process(process.pid)
+            most, cpu = max(most, running.memory_info().rss), sum(running.cpu_times()[:2])
+        if until is not None and time.monotonic() - looked > 1:
+            looked = time.monotonic()
+            if until():
+                process.send_signal(signal.SIGKILL)
         time.sleep(0.1)
     for reader in readers:
         reader.join()
     text = b"".join(said).decode()
     found = json.loads(text[text.index("{") :]) if process.returncode == 0 else {}
-    return Command(process.returncode, found, time.monotonic() - began, most / 2**20)
+    return Command(process.returncode, found, time.monotonic() - began, cpu, most / 2**20)
+
+
+def server_cpu(argilla: Argilla) -> float:
+    """CPU seconds of the server so far."""
+    children = psutil.Process(argilla.process.pid).children(recursive=True)
+    return sum(sum(child.cpu_times()[:2]) for child in children)
 
 
 def total(argilla: Argilla, name: str) -> int:
@@ -111,17 +123,6 @@ def sent(done: Command) -> tuple[int, int]:
     return sum(item["sent"] for item in done.said["datasets"]), sum(item["there"] for item in done.said["datasets"])
 
 
-def renamed(run: Path, name: str) -> Path:
-    """The same run under another name: its records go into datasets of their own."""
-    import shutil
-
-    copy = run.with_name(name)
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("audit"))
-    recipe = copy / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("name: templated", f"name: {name}", 1))
-    return copy
-
-
 def whole(argilla: Argilla, run: Path, name: str) -> str:
     """`none lost, none doubled`, or what is wrong with the server's records of a run."""
     chosen = pl.read_parquet(run / "audit" / "records.parquet")["record_id"].to_list()
@@ -135,49 +136,52 @@ def whole(argilla: Argilla, run: Path, name: str) -> str:
 def measure(folder: Path, rows: int, pairs: int, answers: int, samples: int) -> list[tuple[str, str]]:
     """Every step, as (what, result)."""
     run = write_templated_run(folder / "templated", samples=samples).root
-    say = [lambda what, result: (table.append((what, result)), sys.stderr.write(f"{what}: {result}\n"))][0]
     table: list[tuple[str, str]] = []
-    ask = ("--rows", str(rows), "--pairs", str(pairs))
+
+    def say(what: str, result: str) -> None:
+        table.append((what, result))
+        sys.stderr.write(f"{what}: {result}\n")
+
+    push = ("audit", "push", run, "--rows", str(rows), "--pairs", str(pairs))
     argilla = Argilla(folder / "argilla")
     peak = Peak(argilla)
     peak.start()
+    asked, spent = rows + pairs, 0.0
+
+    def kill_server() -> bool:
+        nonlocal spent
+        if argilla.process.poll() is None and there(argilla, "templated") > 2 * asked // 3:
+            spent += server_cpu(argilla)
+            argilla.kill()
+        return False
+
     try:
         time.sleep(3)
         say("server before anything is there", f"{peak.now / 2**20:.0f} MB")
-        first = command(argilla, "audit", "push", run, *ask)
-        count = sent(first)[0]
-        say(
-            f"push of {count:,} records",
-            f"{first.seconds:.0f} s, {count / first.seconds:.0f} records/s, client at most {first.mb:.0f} MB",
-        )
-        say("server during it", f"at most {peak.most / 2**20:.0f} MB")
-        again = command(argilla, "audit", "push", run, *ask)
-        say("the same push again", f"{again.seconds:.0f} s; {sent(again)[0]} sent, {sent(again)[1]:,} were there")
-        cut = renamed(run, "clientkilled")
-        killed = command(argilla, "audit", "push", cut, *ask, until=lambda: there(argilla, "clientkilled") > count // 2)
-        left = there(argilla, "clientkilled")
-        finished = command(argilla, "audit", "push", cut, *ask)
-        say(
-            "client killed (SIGKILL) half-way, then pushed again",
-            f"exit {killed.code} with {left:,} there; {sent(finished)[0]:,} sent, {sent(finished)[1]:,} were there: "
-            f"{whole(argilla, cut, 'clientkilled')}",
-        )
-        cut = renamed(run, "serverkilled")
-
-        def kill_server() -> bool:
-            if argilla.process.poll() is None and there(argilla, "serverkilled") > count // 2:
-                argilla.kill()
-            return False
-
-        killed = command(argilla, "audit", "push", cut, *ask, until=kill_server)
+        before = server_cpu(argilla)
+        cut = command(argilla, *push, until=lambda: there(argilla, "templated") > asked // 3)
+        left = there(argilla, "templated")
+        say("client killed (SIGKILL) at a third", f"exit {cut.code}; {left:,} there; {pace(cut, left)}")
+        cut = command(argilla, *push, until=kill_server)
         argilla.start()
-        left = there(argilla, "serverkilled")
-        finished = command(argilla, "audit", "push", cut, *ask)
+        held = there(argilla, "templated")
         say(
-            "server killed (SIGKILL) half-way, started and pushed again",
-            f"exit {killed.code} with {left:,} there; {sent(finished)[0]:,} sent, {sent(finished)[1]:,} were there: "
-            f"{whole(argilla, cut, 'serverkilled')}",
+            "pushed again, server killed (SIGKILL) at two thirds",
+            f"exit {cut.code}; after its restart {held:,} there; {pace(cut, held - left)}",
         )
+        restarted = server_cpu(argilla)
+        last = command(argilla, *push)
+        count = sum(sent(last))
+        spent += server_cpu(argilla) - restarted - before
+        say(
+            "pushed again to the end",
+            f"{sent(last)[0]:,} sent, {sent(last)[1]:,} were there; {pace(last, sent(last)[0])}, client at most "
+            f"{last.mb:.0f} MB",
+        )
+        say(f"of {count:,} records", whole(argilla, run, "templated"))
+        say("server while pushing", f"at most {peak.most / 2**20:.0f} MB; {spent / count * 1000:.1f} CPU ms a record")
+        again = command(argilla, *push)
+        say("the same push again", f"{again.seconds:.0f} s; {sent(again)[0]} sent, {sent(again)[1]:,} were there")
         records = argilla.records("templated-rows")
         with argilla.http("ann") as ann, argilla.http("bob") as bob:
             began = time.monotonic()
@@ -191,17 +195,20 @@ def measure(folder: Path, rows: int, pairs: int, answers: int, samples: int) -> 
         pulled = command(argilla, "audit", "pull", run)
         got = sum(pulled.said["statuses"].values())
         say(
-            f"pull of {count:,} records",
-            f"{pulled.seconds:.0f} s, {count / pulled.seconds:.0f} records/s, {got:,} answers, client at most "
-            f"{pulled.mb:.0f} MB",
+            f"pull of {count:,} records with {got:,} answers",
+            f"{pulled.seconds:.0f} s wall, {pulled.cpu:.0f} CPU s of the command, client at most {pulled.mb:.0f} MB",
         )
-        say("server with all three runs", f"at most {peak.most / 2**20:.0f} MB")
         size = sum(path.stat().st_size for path in (folder / "argilla").glob("*.db*"))
-        say("its database, three times as many records", f"{size / 2**20:.0f} MB")
+        say("server at the end", f"at most {peak.most / 2**20:.0f} MB; its database {size / 2**20:.0f} MB")
     finally:
         peak.over.set()
         argilla.stop()
     return table
+
+
+def pace(done: Command, records: int) -> str:
+    """Records a second over the whole command, and what it cost."""
+    return f"{records:,} in {done.seconds:.0f} s ({records / done.seconds:.0f}/s; {done.cpu:.0f} CPU s of the command)"
 
 
 def main() -> None:
@@ -209,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=9_700)
     parser.add_argument("--pairs", type=int, default=300)
-    parser.add_argument("--answers", type=int, default=1_000, help="records that two people answer")
+    parser.add_argument("--answers", type=int, default=500, help="records that two people answer")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--to", type=Path, default=RESULTS)
     asked = parser.parse_args()
