@@ -60,9 +60,9 @@ def chunks(rows: int) -> Iterator[pl.DataFrame]:
 def make_run(root: Path, judgments: int) -> None:
     """Write the stored rows of a run."""
     from specdistill.builders.build import Observer, prepare
+    from specdistill.builders.keys import generator_digest, judge_digest
     from specdistill.builders.parts import write_part
     from specdistill.builders.run import save_prompts
-    from specdistill.builders.tasks import generator_digest, judge_digest
     from specdistill.schemas.layout import RunLayout
     from specdistill.schemas.recipe import Recipe
     from specdistill.schemas.rows import CANDIDATES, JUDGMENTS, PROMPTS

@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.build import Observer, derive, prepare
+from specdistill.builders.keys import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.builders.parts import parquet_bytes, read_parts, write_part
-from specdistill.builders.tasks import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe

@@ -14,13 +14,14 @@ from specdistill.builders.comparing import COMPARE_VERSION, choice_schema, compa
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion, Engine
 from specdistill.builders.engines.factory import EnginePool, Host
+from specdistill.builders.keys import judge_digest, missing_indexes
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.parts import PartWriter, read_parts
 from specdistill.builders.pipelines import ReadRows
 from specdistill.builders.runner import SAMPLES, Hooks, run_to_end, walk
 from specdistill.builders.selection import decide_run, pairs_of
 from specdistill.builders.stored import Stored
-from specdistill.builders.tasks import SpecTask, judge_digest, missing_indexes
+from specdistill.builders.tasks import SpecTask
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout

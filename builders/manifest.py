@@ -13,9 +13,9 @@ import polars as pl
 
 from specdistill import __version__
 from specdistill.builders.contexts import SpecContexts
+from specdistill.builders.keys import generator_digest, judge_digest, rewrite_digest, sampling_of
 from specdistill.builders.ledger import session_seconds, stage_totals
 from specdistill.builders.run import locked
-from specdistill.builders.tasks import generator_digest, judge_digest, rewrite_digest, sampling_of
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout

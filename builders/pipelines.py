@@ -19,15 +19,10 @@ from pydantic import PrivateAttr
 
 from specdistill.builders.adaptive import rule_of
 from specdistill.builders.engines.base import Engine
+from specdistill.builders.keys import generator_digest, judge_digest, rewrite_digest
 from specdistill.builders.rewrite_tasks import RepairLeak, ReviseBySpec, Rewrite
 from specdistill.builders.screens import SpecFacts, repairable, screen
-from specdistill.builders.tasks import (
-    GenerateWithSpec,
-    JudgeWithSpec,
-    generator_digest,
-    judge_digest,
-    rewrite_digest,
-)
+from specdistill.builders.tasks import GenerateWithSpec, JudgeWithSpec
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe, Screens
 from specdistill.schemas.vocabulary import Arm

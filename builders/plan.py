@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.adaptive import rule_of, settled
+from specdistill.builders.keys import judge_digest
 from specdistill.builders.pipelines import GENERATE_OF, PARENT_OF, PROMPT_COLUMNS, judge_step
 from specdistill.builders.runner import SAMPLES
 from specdistill.builders.screens import repairable
 from specdistill.builders.shards import Shard
 from specdistill.builders.stored import Stored, samples_asked
-from specdistill.builders.tasks import judge_digest
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import Arm, JudgmentStatus, ParseOutcome, RejectReason
 

@@ -9,10 +9,10 @@ import polars as pl
 
 from specdistill.builders.build import Result, derive
 from specdistill.builders.calibration import keep_labels, population_of, stored_labels, threshold_for
+from specdistill.builders.keys import generator_digest, judge_digest
 from specdistill.builders.run import locked, open_run, save_recipe
 from specdistill.builders.selection import decide_run
 from specdistill.builders.stored import Stored
-from specdistill.builders.tasks import generator_digest, judge_digest
 from specdistill.errors import SelectionError
 from specdistill.schemas.labels import read_labels
 from specdistill.schemas.layout import RunLayout

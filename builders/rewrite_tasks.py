@@ -8,9 +8,10 @@ from typing import Any
 from distilabel.typing import FormattedInput
 
 from specdistill.builders.engines.base import Completion
+from specdistill.builders.keys import candidate_id
 from specdistill.builders.reading import guided_schema
 from specdistill.builders.rewriting import only_a_phrase, repair_messages, revise_messages
-from specdistill.builders.tasks import GenerateWithSpec, candidate_id
+from specdistill.builders.tasks import GenerateWithSpec
 from specdistill.schemas.vocabulary import Arm
 
 

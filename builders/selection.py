@@ -13,12 +13,12 @@ import polars as pl
 
 from specdistill.builders.audit.verdicts import People
 from specdistill.builders.judging import aggregate_judgments
+from specdistill.builders.keys import judge_digest
 from specdistill.builders.pairs import outline, preference_pairs
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets, with_verdict
 from specdistill.builders.splits import split_of
 from specdistill.builders.stored import Stored
-from specdistill.builders.tasks import judge_digest
 from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES

@@ -14,10 +14,10 @@ from pathlib import Path
 import polars as pl
 
 from specdistill.builders.contexts import SpecContexts
+from specdistill.builders.keys import generator_digest, judge_digest, rewrite_digest
 from specdistill.builders.parts import scan_parts, whole_parts
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.shards import SHARD_ROWS, WHOLE, Shard, shards_of
-from specdistill.builders.tasks import generator_digest, judge_digest, rewrite_digest
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS

@@ -7,7 +7,7 @@ Under our runner a task's samples are single ledger calls with an index; under s
 # No `from __future__ import annotations` here: distilabel reads the type hints of `process` at run time.
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distilabel.steps.base import StepInput
@@ -16,13 +16,12 @@ from distilabel.typing import FormattedInput, StepOutput
 from pydantic import PrivateAttr
 
 from specdistill.builders.adaptive import Rule
-from specdistill.builders.asking import TEMPLATE_VERSION, generation_messages
+from specdistill.builders.asking import generation_messages
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.base import Completion
-from specdistill.builders.judging import RUBRIC_VERSION, judge_messages, read_verdict, verdict_schema
+from specdistill.builders.judging import judge_messages, read_verdict, verdict_schema
+from specdistill.builders.keys import candidate_id, judgment_id
 from specdistill.builders.reading import Reading, guided_schema, read_reasoned
-from specdistill.builders.rewriting import REWRITE_VERSION
-from specdistill.schemas.digest import digest
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import CRITERIA, Arm, FinishReason, JudgmentStatus, ParseOutcome
@@ -288,47 +287,3 @@ class JudgeWithSpec(SpecTask):
             "hint": verdict.hint.value if verdict.hint and self.hint and row["outcome_hint"] else None,
             **{name: verdict.scores.get(name) for name in CRITERIA},
         }
-
-
-def candidate_id(prompt_id: str, arm: str, generator: str, spec: str | None, index: int) -> str:
-    """Key of a candidate: it does not depend on what was sampled, so a resumed run has the same keys."""
-    return digest("candidate", prompt_id, arm, generator, spec, index)
-
-
-def judgment_id(candidate: str, judge: str, spec: str, index: int) -> str:
-    """Key of a judgment."""
-    return digest("judgment", candidate, judge, spec, index)
-
-
-def sampling_of(config: Any) -> dict[str, Any]:
-    """What of an engine's configuration determines its text. Where it runs and how fast does not."""
-    extra = dict(config.options) if config.engine == "openai" else {}
-    return {
-        "model": config.model,
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "max_tokens": config.max_tokens,
-        "seed": config.seed,
-        "reasoning": config.reasoning,
-        **({"options": extra} if extra else {}),
-    }
-
-
-def generator_digest(config: Any) -> str:
-    """Digest on every candidate row: model, sampling, placement, template version."""
-    return digest("generator", sampling_of(config), config.placement, TEMPLATE_VERSION)
-
-
-def judge_digest(config: Any) -> str:
-    """Digest on every judgment row: model, sampling, rubric version, and whether a hint was shown."""
-    return digest("judge", sampling_of(config), RUBRIC_VERSION, *(["hint"] if config.hint else []))
-
-
-def rewrite_digest(config: Any) -> str:
-    """Digest on every rewritten candidate: the generator's, and the version of what it is asked."""
-    return digest("rewrite", generator_digest(config), REWRITE_VERSION)
-
-
-def missing_indexes(ids: Iterable[str], done: set[str]) -> list[int]:
-    """Indexes of the samples that have no finished row."""
-    return [index for index, key in enumerate(ids) if key not in done]

@@ -15,11 +15,11 @@ from typing import Any
 import polars as pl
 
 from specdistill import __version__
+from specdistill.builders.keys import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.builders.parts import write_part
 from specdistill.builders.prompts import prompt_table
 from specdistill.builders.selection import select
 from specdistill.builders.set_files import write_sets
-from specdistill.builders.tasks import candidate_id, generator_digest, judge_digest, judgment_id
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout

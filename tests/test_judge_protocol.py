@@ -13,8 +13,8 @@ from injections import FIVE, INJECTIONS, unquoted
 
 from specdistill.builders.comparing import compare_messages
 from specdistill.builders.judging import aggregate_judgments, judge_messages, read_verdict, verdict_schema
+from specdistill.builders.keys import judge_digest
 from specdistill.builders.rewriting import only_a_phrase, repair_messages, revise_messages
-from specdistill.builders.tasks import judge_digest
 from specdistill.schemas.recipe import Judge
 from specdistill.schemas.vocabulary import CRITERIA, AbstainReason, HintAnswer, JudgmentStatus
 

@@ -165,7 +165,7 @@ def _judged(trainer_class: type) -> type:
 def _record(judge: Judge, options: RewardArguments, weights: Sequence[float]) -> dict[str, Any]:
     """What the reward was, for the lineage. No address: where a judge runs does not decide what it says."""
     from specdistill.builders.judging import RUBRIC_VERSION
-    from specdistill.builders.tasks import judge_digest
+    from specdistill.builders.keys import judge_digest
 
     return {
         "judge": judge.model,

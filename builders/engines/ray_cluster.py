@@ -1,7 +1,7 @@
 """The Ray cluster that engines are hosted on: joining or starting it, and what of it a replica needs.
 
 Plain actors, because the balancing is `balancing`'s, the same as between servers: Ray Serve has a controller, proxies
-and 23 more packages for what is then a dictionary of actors, and routes by its own measure, not by prefix;
+and 21 more packages for what is then a dictionary of actors, and routes by its own measure, not by prefix;
 `ray.util.ActorPool` gives an actor one request at a time and does not survive the death of one.
 """
 
