@@ -1,15 +1,12 @@
 """Prompts and evaluation sets from hub IDs, over HTTP from the local hub with the real client, to the dataset card."""
 
-import base64
-import io
 import json
 
-import httpx
 import polars as pl
 import pytest
 from fake_openai_server import FakeOpenAI
 from forked_cli import ForkedCLI
-from hub_fixture import running_hub
+from hub_fixture import Uploads, running_hub
 
 from specdistill.schemas.layout import RunLayout
 
@@ -33,46 +30,22 @@ licences: {{dataset: CC-BY-4.0}}
 """
 
 
-class Uploads:
-    """Commits and tags on a hub, by its HTTP interface."""
-
-    def __init__(self, hub):
-        self.http = httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {hub.token}"}, trust_env=False)
-
-    def make(self, name):
-        body = {"type": "dataset", "organization": "org", "name": name}
-        assert self.http.post("/api/repos/create", json=body).status_code == 200
-
-    def commit(self, name, file, rows):
-        """Write a Parquet file; the commit's id."""
-        buffer = io.BytesIO()
-        pl.DataFrame(rows).write_parquet(buffer)
-        content = base64.b64encode(buffer.getvalue()).decode()
-        lines = [
-            {"key": "header", "value": {"summary": "s", "description": ""}},
-            {"key": "file", "value": {"path": file, "content": content, "encoding": "base64"}},
-        ]
-        text = "\n".join(map(json.dumps, lines))
-        answer = self.http.post(f"/api/datasets/org/{name}/commit/main", content=text)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["commitOid"]
-
-    def tag(self, name, tag):
-        assert self.http.post(f"/api/datasets/org/{name}/tag/main", json={"tag": tag}).status_code == 200
-
-
 def test_prompts_and_evaluation_sets_by_hub_id(tmp_path):
     with running_hub(tmp_path / "hub") as hub, FakeOpenAI() as server:
         uploads = Uploads(hub)
         for name in ("prompts", "eval"):
-            uploads.make(name)
+            uploads.make(f"org/{name}")
         inside = {"prompt": f"I am a student. {EXAM} Please show each step.", "category": "violence"}
-        first = uploads.commit("prompts", "data/train-00000.parquet", [*PROMPTS, inside])
+        first = uploads.commit("org/prompts", "data/train-00000.parquet", [*PROMPTS, inside])
         uploads.commit(
-            "eval", "test.parquet", [{"prompt": "Nothing that overlaps with anything here at all."}, {"prompt": EXAM}]
+            "org/eval",
+            "test.parquet",
+            [{"prompt": "Nothing that overlaps with anything here at all."}, {"prompt": EXAM}],
         )
-        uploads.tag("eval", "v1")
-        uploads.commit("eval", "test.parquet", [{"prompt": PROMPTS[0]["prompt"]}])  # main moves on, the tag does not
+        uploads.tag("org/eval", "v1")
+        uploads.commit(
+            "org/eval", "test.parquet", [{"prompt": PROMPTS[0]["prompt"]}]
+        )  # main moves on, the tag does not
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(RECIPE.format(url=server.url))
         layout = RunLayout(tmp_path / "run")
@@ -99,7 +72,7 @@ def test_prompts_and_evaluation_sets_by_hub_id(tmp_path):
 
             again = cli.run("build", recipe, "--out", layout.root)
             assert "nothing that they were made from changed" in again.output
-            second = uploads.commit("prompts", "data/train-00000.parquet", PROMPTS[:5])
+            second = uploads.commit("org/prompts", "data/train-00000.parquet", PROMPTS[:5])
             moved = cli.run("build", recipe, "--out", layout.root)
             assert "nothing that they were made from changed" not in moved.output, "the branch has moved on"
             kept = pl.concat(map(pl.read_parquet, layout.prompts.glob("*.parquet")))
