@@ -58,6 +58,8 @@ AT_ONCE = 32
 """Rows of one INSERT statement."""
 Write = tuple[str, tuple[Any, ...]]
 """A statement and its values."""
+Queued = Write | threading.Event | None
+"""What the writing thread is told: a write, whom to tell when all before is on disk, or that nothing more comes."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Ledger:
             raise ledger_error(path, exc) from exc
         self.session: int = row[0]
         self._started = time.monotonic()
-        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Queued] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
@@ -156,6 +158,18 @@ class Ledger:
         )
         self._queue.put((UPSERT, values))
 
+    def flush(self) -> None:
+        """Wait until what was recorded is on disk, where `lookup` finds it.
+
+        Raises:
+            DiskError: it could not be written.
+        """
+        written = threading.Event()
+        self._queue.put(written)
+        while not written.wait(COMMIT_SECONDS) and self._thread.is_alive():
+            pass
+        self._check()
+
     def close(self, ended: str = "done") -> None:
         """Commit everything and close.
 
@@ -190,25 +204,24 @@ class Ledger:
 
     def _commit_some(self, connection: sqlite3.Connection) -> bool:
         """One transaction of what comes in within `COMMIT_SECONDS`. False when the ledger is being closed."""
-        first = self._queue.get()
-        if first is None:
-            return False
-        open_still = True
-        deadline = time.monotonic() + COMMIT_SECONDS
-        writes = {first[0]: [first[1]]}
+        deadline: float | None = None  # the first one is waited for
+        writes: dict[str, list[tuple[Any, ...]]] = {}
+        item: Queued = None
         for _ in range(COMMIT_RECORDS):
             try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
-            if item is None:
-                open_still = False
+            if not isinstance(item, tuple):
                 break
+            deadline = deadline or time.monotonic() + COMMIT_SECONDS
             writes.setdefault(item[0], []).append(item[1])
         with connection:
             for statement, rows in writes.items():
                 insert(connection, statement, rows)
-        return open_still
+        if isinstance(item, threading.Event):
+            item.set()
+        return item is not None
 
 
 def insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -13,9 +13,10 @@ Steps with several predecessors and routing functions are refused: a build needs
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -128,6 +129,7 @@ async def walk(
     finally:
         for engine in engines.values():  # steps may share one, so none of them unloads it
             engine.unload()
+    await asyncio.to_thread(ledger.flush)  # whoever walks next finds these calls
     if ledger.budget is not None:
         ledger.budget.check()
 
@@ -280,5 +282,21 @@ def run_to_end(work: Any) -> None:
                 raise Stopped from None
             raise
 
-    with few_collections(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with signals_kept(), few_collections(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(guarded())
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Ctrl-C and SIGTERM mean afterwards what they meant before: uvloop's loop leaves them without effect."""
+    import signal
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,7 +11,7 @@ from math import ceil
 
 import polars as pl
 
-SHARD_ROWS = 100_000
+SHARD_ROWS = 50_000
 """Stored rows of the longest table in one range, about."""
 
 

@@ -116,3 +116,13 @@ def test_a_clock_set_back_makes_no_negative_time(tmp_path):
     ledger.commit()
     ledger.close()
     assert session_seconds(path) == 0
+
+
+def test_what_is_flushed_is_found_at_once(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for number in range(700):  # more than one commit takes
+        ledger.record(Call(f"k{number}", "s", ok=True, result={"n": number}))
+    ledger.flush()
+    assert len(ledger.lookup([f"k{number}" for number in range(700)])) == 700
+    ledger.flush()
+    ledger.close()

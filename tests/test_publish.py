@@ -389,8 +389,8 @@ def test_a_file_changed_on_the_hub_is_found_when_it_is_read(calm: Bench, tmp_pat
     worker, repo = calm.worker(False), "org/rotten"
     folder = calm.variant("rotten")
     assert worker.ask(do="tree", folder=str(folder), version="1.0.0", repo=repo)["status"] == "released"
-    digest = sha256((folder / "spec" / "own.bin").read_bytes()).hexdigest()
-    Objects(calm.hub.folder / "objects").path(digest).write_bytes(b"\0" * 30_000)
+    own = (folder / "spec" / "own.bin").read_bytes()
+    Objects(calm.hub.folder / "objects").path(sha256(own).hexdigest()).write_bytes(b"\0" * len(own))
     answer = worker.ask(do="fetch", repo=repo, revision="v1.0.0")
     assert answer["error"] == "SchemaError", answer
     assert "own.bin" in answer["message"]
