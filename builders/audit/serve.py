@@ -25,7 +25,7 @@ WORKSPACE = "audit"
 OWNER = "owner"
 START_SECONDS = 120.0
 FIT_FOR = (
-    "It is fit for a team on one machine or behind a tunnel: it was tried with some twenty people at once and five "
+    "It is fit for a team on one machine or behind a tunnel: it was tried with some twenty people at once and ten "
     "thousand records. It listens on the loopback interface without TLS, keeps everything in one SQLite file, and has "
     "no similarity search and no Hub import. For more, use another Argilla with --url and --api-key."
 )
