@@ -15,6 +15,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from specdistill.builders.engines.base import Engine
 
 SYSTEM = "You follow a policy. " + "Rule: be kind, be careful and say what you know. " * 41
 """About 2 kB, as the peers were measured with."""
@@ -30,9 +34,20 @@ SAMPLED = {"ignore_eos": True}
 """Every sample has exactly max_tokens tokens, so that both do the same work."""
 
 
+def asked_of(engine: Engine, args: argparse.Namespace) -> dict[str, float]:
+    """`timed` of all rows through one of our engines, after a few to warm up."""
+    from specdistill.builders.engines.base import Request
+
+    async def rows(first: int, count: int) -> int:
+        asked = (engine.complete(Request(messages(number), args.samples)) for number in range(first, first + count))
+        return sum(one.completion_tokens or 0 for found in await asyncio.gather(*asked) for one in found)
+
+    asyncio.run(rows(10**7, 8))
+    return timed(lambda: asyncio.run(rows(0, args.rows)))
+
+
 def vllm_ours(args: argparse.Namespace) -> dict[str, float]:
     """VLLMEngine under a rolling window."""
-    from specdistill.builders.engines.base import Request
     from specdistill.builders.engines.vllm import VLLMEngine
 
     engine = VLLMEngine(
@@ -46,12 +61,7 @@ def vllm_ours(args: argparse.Namespace) -> dict[str, float]:
     engine.load()
     load = time.perf_counter() - started
 
-    async def rows(first: int, count: int) -> int:
-        asked = (engine.complete(Request(messages(number), args.samples)) for number in range(first, first + count))
-        return sum(one.completion_tokens or 0 for found in await asyncio.gather(*asked) for one in found)
-
-    asyncio.run(rows(10**7, 8))
-    figures = timed(lambda: asyncio.run(rows(0, args.rows)))
+    figures = asked_of(engine, args)
     engine.unload()
     return figures | {"load s": load}
 
@@ -114,7 +124,6 @@ def timed(work: Callable[[], int]) -> dict[str, float]:
 
 def server_ours(args: argparse.Namespace) -> dict[str, float]:
     """OpenAIEngine under a rolling window, against vLLM's own OpenAI server in a process of its own."""
-    from specdistill.builders.engines.base import Request
     from specdistill.builders.engines.openai import OpenAIEngine
 
     started = time.perf_counter()
@@ -130,12 +139,7 @@ def server_ours(args: argparse.Namespace) -> dict[str, float]:
         engine.load()
         load = time.perf_counter() - started
 
-        async def rows(first: int, count: int) -> int:
-            asked = (engine.complete(Request(messages(number), args.samples)) for number in range(first, first + count))
-            return sum(one.completion_tokens or 0 for found in await asyncio.gather(*asked) for one in found)
-
-        asyncio.run(rows(10**7, 8))
-        figures = timed(lambda: asyncio.run(rows(0, args.rows)))
+        figures = asked_of(engine, args)
         engine.unload()
     return figures | {"load s": load}
 

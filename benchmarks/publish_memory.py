@@ -14,16 +14,15 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
+from peaks import measure
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -58,29 +57,10 @@ def big_run(root: Path, gigabytes: float, row_bytes: int) -> float:
     return path.stat().st_size / 1e9
 
 
-MEASURED = """
-import os, pathlib, re, resource
-from specdistill.cli.app import main
-try:
-    main()
-finally:
-    status = pathlib.Path('/proc/self/status').read_text()
-    own = re.search(r'VmHWM:\\s+(\\d+)', status)[1]
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    pathlib.Path(os.environ['PEAK']).write_text(f'{own} {child}')
-"""
-"""Runs the command and leaves its own peak in the file that PEAK names. (What `wait4` gives the parent would count the
-parent's memory at the time of the fork.)"""
-
-
 def publish(run: Path, repo: str, env: dict[str, str], scan: bool, note: Path) -> tuple[float, float, float]:
     """Publish; gives the peak resident memory in MB of the process and of its largest child, and seconds."""
-    command = [sys.executable, "-c", MEASURED, "publish", str(run), "--repo", repo]
-    command += ["--version", "1.0.0", "--licence", "MIT", "--accept-findings", "--scan" if scan else "--no-scan"]
-    started = time.perf_counter()
-    subprocess.run(command, env=env | {"PEAK": str(note)}, stdout=subprocess.DEVNULL, check=True)
-    own, child = (int(kilobytes) / 1024 for kilobytes in note.read_text().split())
-    return own, child, time.perf_counter() - started
+    command = ["publish", str(run), "--repo", repo, "--version", "1.0.0", "--licence", "MIT", "--accept-findings"]
+    return measure([*command, "--scan" if scan else "--no-scan"], env, note)
 
 
 def main() -> None:

@@ -12,10 +12,7 @@ import argparse
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,21 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from peaks import measure
 
 HERE = Path(__file__).resolve().parent
 PART = 100_000
 SAMPLES, K = 5, 5
 WORDS = 4096
-MEASURED = """
-import os, pathlib, re, resource
-from specdistill.cli.app import main
-try:
-    main()
-finally:
-    own = re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    pathlib.Path(os.environ['PEAK']).write_text(f'{own} {child}')
-"""
 
 
 def sentence(number: pl.Expr, words: int, seed: int) -> pl.Expr:
@@ -148,18 +136,6 @@ def make_run(root: Path, judgments: int) -> None:
         write_part(layout.judgments, filled(rows, JUDGMENTS))
 
 
-def measure(command: list[str], note: Path) -> tuple[float, float, float]:
-    """Run a command; gives seconds, and the peak memory in MB of it and of its largest child."""
-    note.write_text("0 0")
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", MEASURED, *command], env=os.environ | {"PEAK": str(note)}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if "-q" in sys.argv else None, check=True,
-    )  # fmt: skip
-    own, child = (int(kilobytes) / 1024 for kilobytes in note.read_text().split())
-    return time.perf_counter() - started, own, child
-
-
 def main() -> None:
     """Make the run, time the commands, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,7 +156,7 @@ def main() -> None:
                 "publish": ["publish", str(run), "--to-dir", str(folder / "release"), "--version", "1.0.0"],
             }
             for name in args.commands:
-                seconds, own, child = measure(asked[name], folder / "peak")
+                own, child, seconds = measure(asked[name], os.environ, folder / "peak")
                 lines.append(
                     f"| {judgments:,} | {judgments // K:,} | {stored:.2f} | {name} | {seconds:.0f} "
                     f"| {own:,.0f} | {child:,.0f} |"

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from distilabel.pipeline import Pipeline
 from distilabel.steps.base import GeneratorStep, GlobalStep, Step
@@ -33,6 +33,7 @@ from specdistill.builders.tasks import SampledTask
 from specdistill.errors import EngineError
 
 Row = dict[str, Any]
+T = TypeVar("T")
 SAMPLES = "sample_indexes"
 """Optional key of a row: step name to the samples still wanted of it; a step that is not named wants none."""
 QUEUE_ROWS = 512
@@ -184,9 +185,8 @@ async def run_node(name: str, node: Node, caller: Caller | None, hooks: Hooks, e
         step.load()
         try:
             if isinstance(step, GeneratorStep):
-                batches = step.process_applying_mappings()
-                while (batch := await asyncio.to_thread(next, batches, END)) is not END:  # it may read from disk
-                    await out(batch[0])
+                async for [(rows, _)] in drawn(step.process_applying_mappings(), 1):
+                    await out(rows)
             else:
                 await transform(step, node, early, out)
         finally:
@@ -196,17 +196,22 @@ async def run_node(name: str, node: Node, caller: Caller | None, hooks: Hooks, e
 
 async def transform(step: Step, node: Node, early: Iterable[Row], out: Callable[[list[Row]], Any]) -> None:
     """A step without one of our engines: whole batches, every `yield` kept. A global step gets all rows at once."""
-    rows, size = iter(early), STEP_BATCH
     if isinstance(step, GlobalStep):
-        held = [*rows, *[row async for row in node.rows()]]
-        rows, size = iter(held), max(len(held), 1)
-    while batch := await asyncio.to_thread(lambda: list(islice(rows, size))):  # they may come from disk
-        for made in step.process_applying_mappings(batch):
-            await out(made)
-    if not isinstance(step, GlobalStep):
-        async for batch in node.batches(STEP_BATCH):
+        if held := [*early, *[row async for row in node.rows()]]:
+            for made in step.process_applying_mappings(held):
+                await out(made)
+        return
+    for batches in (drawn(early, STEP_BATCH), node.batches(STEP_BATCH)):
+        async for batch in batches:
             for made in step.process_applying_mappings(batch):
                 await out(made)
+
+
+async def drawn(rows: Iterable[T], size: int) -> AsyncIterator[list[T]]:
+    """`rows`, up to `size` at a time, drawn in a thread: they may come from disk."""
+    left = iter(rows)
+    while batch := await asyncio.to_thread(lambda: list(islice(left, size))):
+        yield batch
 
 
 async def sample(
@@ -243,9 +248,9 @@ async def sample(
                 await window.acquire()
                 group.create_task(one(row, wanted))
 
-        rows = iter(early)
-        while (row := await asyncio.to_thread(next, rows, END)) is not END:  # it may read from disk
-            await take(row)
+        async for batch in drawn(early, STEP_BATCH):
+            for row in batch:
+                await take(row)
         async for row in node.rows():
             await take(row)
 

@@ -90,11 +90,7 @@ def decide(
         pl.when(pl.col("detail").is_not_null())
         .then("detail")
         .when(verdict == RejectReason.NO_VERDICT.value)
-        .then(
-            pl.format(
-                "{} scores, {} abstentions, {} failed calls{}", "judge_samples", "abstentions", "failed_calls", more
-            )
-        )
+        .then(pl.format("{} scores, {} abstentions, {} failed calls{}", *GIVEN, more))
         .when(verdict == RejectReason.BELOW_THRESHOLD.value)
         .then(pl.format("score {} is below {}", pl.col("score").round(3), pl.lit(threshold)))
     )

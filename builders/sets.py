@@ -35,6 +35,13 @@ def with_verdict(decided: pl.DataFrame) -> pl.DataFrame:
     return decided.filter(pl.col("score").is_not_null() & pl.col("answer_chars").is_not_null() & ~refused)
 
 
+def with_context(decided: pl.DataFrame, prompts: pl.DataFrame, clauses: pl.DataFrame) -> pl.DataFrame:
+    """Decided candidates with their `id`, prompt, expected outcome, and digests of the clauses they cite."""
+    return decided.join(
+        prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
+    ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
+
+
 def make_sets(
     prompts: pl.DataFrame,
     decided: pl.DataFrame,
@@ -50,9 +57,7 @@ def make_sets(
         clauses: the clause table of the spec.
         pairs: from `selection.pairs_of`.
     """
-    rows = decided.join(
-        prompts.select("prompt_id", "prompt", "outcome_hint"), on="prompt_id", how="inner", maintain_order="left"
-    ).with_columns(pl.col("candidate_id").alias("id"), cited_digests(clauses))
+    rows = with_context(decided, prompts, clauses)
     judged = with_verdict(rows)
     whole = judged.filter("complete")  # a score of some samples is no target for a reward model
     return {

@@ -61,14 +61,15 @@ def judged(layout: RunLayout, recipe: Recipe) -> Judged:
         RunError: a part cannot be read.
     """
     from specdistill.builders.audit.choose import pair_population, row_population
+    from specdistill.builders.pairs import with_messages
     from specdistill.builders.selection import decide_all, pairs_of
-    from specdistill.builders.sets import make_sets
+    from specdistill.builders.sets import finish, with_context
     from specdistill.builders.stored import read_rows
 
     found = read_rows(layout, recipe)
     decided = decide_all(found.prompts, found.candidates, found.judgments, found.clauses, recipe)
-    light = pairs_of(decided, recipe)
-    pairs = make_sets(found.prompts, decided, found.judgments, found.clauses, light, recipe)["preference"]
+    rows = with_context(decided, found.prompts, found.clauses)
+    pairs = finish("preference", with_messages(pairs_of(decided, recipe), rows))
     return Judged(
         decided,
         pairs,
