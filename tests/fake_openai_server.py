@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, TextIO
@@ -343,6 +344,25 @@ class FakeOpenAI:
     def _abort(request: web.Request) -> None:
         if request.transport is not None:
             request.transport.abort()
+
+
+class Mortal(FakeOpenAI):
+    """Stops for good at request number `after`, which it cuts."""
+
+    def __init__(self, after: int = 1, **more: Any) -> None:
+        super().__init__(**more)
+        self.left = after
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        self.left -= 1
+        if self.left <= 0:
+            self._stop.set()
+            await asyncio.sleep(3600)  # until the connection is cut
+        return await super()._chat(request)
+
+    def stop(self) -> None:
+        with suppress(RuntimeError):  # its loop is closed already
+            super().stop()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from fake_openai_server import FakeOpenAI, Rule
+from fake_openai_server import FakeOpenAI, Mortal, Rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -243,6 +243,15 @@ def test_only_when_none_answers_is_it_an_outage_and_all_are_named():
         engine.unload()
         with pytest.raises(EngineUnreachable, match=f"Nobody answers at {one.url}, {other.url}"):
             engine.load()
+
+
+def test_a_request_that_every_server_dies_over_is_an_outage_and_no_failed_row():
+    with Mortal() as one, Mortal() as other:
+        engine = engine_for(one, other, retries=1)
+        engine.load()
+        with pytest.raises(EngineUnreachable, match=r"gives no completions: .*cut.* \(tried 2 times\)"):
+            asyncio.run(engine.complete(ask("row")))
+        engine.unload()
 
 
 def test_a_wrong_key_at_one_of_them_is_named():

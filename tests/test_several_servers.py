@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 import pytest
 from build_helpers import finished, sent, stored, write_recipe
-from fake_openai_server import FakeOpenAI
+from fake_openai_server import FakeOpenAI, Mortal
 from forked_cli import ForkedCLI
 
 pytestmark = pytest.mark.integration
-
-
-class Mortal(FakeOpenAI):
-    """Stops for good after some requests."""
-
-    def __init__(self, after: int, **more) -> None:
-        super().__init__(**more)
-        self.left = after
-
-    async def _chat(self, request):
-        self.left -= 1
-        if self.left <= 0:
-            self._stop.set()
-            await asyncio.sleep(3600)  # until the connection is cut
-        return await super()._chat(request)
-
-    def stop(self) -> None:
-        with suppress(RuntimeError):  # its loop is closed already
-            super().stop()
 
 
 @pytest.fixture(scope="module")

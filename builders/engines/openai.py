@@ -110,26 +110,31 @@ class OpenAIBackend(Backend):
         for server in self._servers.values():
             server.prepare()
         with ThreadPoolExecutor(1) as thread:  # a loop of its own: load may be called inside one
-            thread.submit(asyncio.run, self._probe()).result()
+            last = thread.submit(asyncio.run, self._probe()).result()
+        if last is not None:
+            raise EngineUnreachable(
+                f"Nobody answers at {self._names}: {last.reason}.",
+                "Start the server or correct base_url.",
+            ) from last.with_traceback(None)
 
     def close(self) -> None:
         """Close the connections."""
         for server in self._servers.values():
             server.close()
 
-    async def _probe(self) -> None:
-        """Ask all servers; a server that is not there rests, and may come later."""
+    async def _probe(self) -> PassingFault | None:
+        """Ask all servers whether they are there; one that is not rests, and may come later.
+
+        Returns:
+            Why the first does not answer, where none does.
+        """
         tries = min(self._retries, 2) + 1
         probes = (server.probe(tries, self._backoff) for server in self._servers.values())
         faults = await asyncio.gather(*probes)
         for member, fault in zip(self._balancer.members, faults, strict=True):
             if fault is not None:
                 self._balancer.failed(member, gone=True)
-        if last := self._balancer.all_gone and faults[0]:
-            raise EngineUnreachable(
-                f"Nobody answers at {self._names}: {last.reason}.",
-                "Start the server or correct base_url.",
-            ) from last.with_traceback(None)
+        return faults[0] if all(faults) else None
 
     @property
     def _names(self) -> str:
@@ -175,7 +180,9 @@ class OpenAIBackend(Backend):
                 besides.clear()
                 await asyncio.sleep(self._backoff.wait(max(counted - 1, 0)))
         said = f"{server.clean(fault.reason)} (tried {tried} times)"
-        if self._misses.miss() or (fault.unreachable and self._balancer.all_gone):
+        # Servers that die at the same moment cut a request at each of them: no fault of the row's.
+        gone = (fault.cut and await self._probe() is not None) or (fault.unreachable and self._balancer.all_gone)
+        if self._misses.miss() or gone:
             raise EngineUnreachable(
                 f"The server at {self._names} gives no completions: {said}.",
                 "Start it or check base_url, then run the same command again; finished work is kept.",

@@ -142,9 +142,11 @@ class Server:
             reason = f"no complete answer within {seconds:g} s"
             raise PassingFault(reason) from exc.with_traceback(None)
         except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as exc:
-            raise PassingFault(_kind(exc, "the answer is incomplete or garbled")) from exc.with_traceback(None)
+            raise PassingFault(_kind(exc, "the answer is incomplete or garbled"), cut=True) from exc.with_traceback(
+                None
+            )
         except (aiohttp.ClientError, OSError) as exc:
-            raise PassingFault(_kind(exc, "the connection was cut")) from exc.with_traceback(None)
+            raise PassingFault(_kind(exc, "the connection was cut"), cut=True) from exc.with_traceback(None)
         if status == 200:
             return found
         said = f"HTTP {status}: {error_text(found)}"

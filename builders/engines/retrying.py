@@ -28,11 +28,14 @@ class PassingFault(Exception):
         reason: what happened, in a few words.
         retry_after: seconds the server asked to wait, if it did.
         unreachable: there was not even a connection.
+        cut: the connection ended before the answer did, as it does when a server dies.
     """
 
-    def __init__(self, reason: str, *, retry_after: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, unreachable: bool = False, cut: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after, self.unreachable = reason, retry_after, unreachable
+        self.reason, self.retry_after, self.unreachable, self.cut = reason, retry_after, unreachable, cut
 
 
 class RowFault(Exception):
