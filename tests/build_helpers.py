@@ -120,9 +120,16 @@ def keys(out: Path) -> dict[str, list[str]]:
     }
 
 
-def stored(out: Path) -> dict[str, list[dict]]:
-    """Whole rows of the stored tables, in the order of their keys."""
-    return {
-        table: pl.read_parquet(out / table / "part-*.parquet").sort(key).to_dicts()
-        for table, key in (("candidates", "candidate_id"), ("judgments", "judgment_id"))
-    }
+def different(one: Path, other: Path) -> list[str]:
+    """What differs between the stored rows of two runs: each row's table and key, with both values of each field."""
+    found = []
+    for table, key in (("candidates", "candidate_id"), ("judgments", "judgment_id")):
+        rows = [
+            {row[key]: row for row in pl.read_parquet(run / table / "part-*.parquet").iter_rows(named=True)}
+            for run in (one, other)
+        ]
+        for number in sorted(rows[0].keys() | rows[1].keys()):
+            left, right = rows[0].get(number, {}), rows[1].get(number, {})
+            fields = [name for name in left | right if left.get(name) != right.get(name)]
+            found += [f"{table} {number} {name}: {left.get(name)!r} | {right.get(name)!r}" for name in fields]
+    return found

@@ -24,8 +24,9 @@ from specdistill.errors import EngineError, EngineUnreachable, SpecdistillError
 if TYPE_CHECKING:
     from specdistill.builders.engines.ray_cluster import RayHost
 
-DEATHS = 3
-"""Replicas that may die over one request before the request is taken for the reason."""
+DEATHS = 5
+"""Replicas that may die over one request before the request is taken for the reason. Nodes that are taken back die
+several at a time, so a few deaths say nothing about what they were working on."""
 _GRACE = 30.0
 """Seconds a replica may take to let its model go."""
 _MANY = 4096
