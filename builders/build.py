@@ -18,6 +18,7 @@ from specdistill.builders.comparing import order_numbers
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.factory import EnginePool, Host, refuse_foreign_code, two_offline_models
 from specdistill.builders.kept_prompts import keep, prompts_of
+from specdistill.builders.kept_screens import keep_screens
 from specdistill.builders.label_task import labeller
 from specdistill.builders.ledger import Ledger
 from specdistill.builders.manifest import write_manifest
@@ -35,6 +36,7 @@ from specdistill.builders.run import (
     save_recipe,
 )
 from specdistill.builders.runner import Hooks, Stopped, run_to_end, walk
+from specdistill.builders.screens import Screening
 from specdistill.builders.selection import Sets, decide_run, sets_of_run
 from specdistill.builders.set_files import write_sets
 from specdistill.builders.sets import finish
@@ -205,6 +207,7 @@ def generate_and_judge(
     with EnginePool(keep=rounds is not None and not two_offline_models(recipe), host=host) as pool:
         while True:
             stored = Stored(layout, recipe)
+            keep_screens(stored, observer.step)
             todo = rounds.next(stored) if rounds else plan(stored)
             if todo.empty:
                 if rounds is None or not rounds.number:
@@ -225,6 +228,7 @@ def one_pass(stored: Stored, pool: EnginePool, ledger: Ledger, observer: Observe
         observer.note(f"Generating with {recipe.generator.model}; {recipe.judge.model} is loaded after it.")
         walk_stage(stored, pool, ledger, observer, todo, judging=False)
         stored = Stored(stored.layout, recipe)
+        keep_screens(stored, observer.step)
         left = plan(stored, spend={})
         todo = Plan(judgments_wanted=left.judgments_wanted, judge=left.judge)
         observer.planned(todo)
@@ -238,9 +242,14 @@ def walk_stage(
     recipe, layout = stored.recipe, stored.layout
     generator = pool.engine(recipe.generator)
     judges = [pool.engine(one) for one in recipe.judge.judges] if judging else []
-    pipeline = build_pipeline(recipe, layout, generator, judges, todo.generate)
+    screening = Screening(stored.facts, recipe.screens)
+
+    def keep(part: Path, rows: list[Row]) -> None:
+        stored.screens.keep(part, screening.frame(rows))
+
+    pipeline = build_pipeline(recipe, layout, generator, judges, todo.generate, screening=screening)
     rewritten, judged = stored.orphans()
-    candidates = PartWriter(layout.candidates, CANDIDATES, rewritten)
+    candidates = PartWriter(layout.candidates, CANDIDATES, rewritten, written_to=keep)
     judgments = PartWriter(layout.judgments, JUDGMENTS, judged)
     tables = dict.fromkeys(GENERATE_OF.values(), (candidates, "candidates"))
     for number in range(len(judges)):
@@ -251,7 +260,7 @@ def walk_stage(
             observer.rows(tables[name][1], new)
 
     hooks = Hooks({name: writer.add for name, (writer, _) in tables.items()}, seen)
-    # Stored candidates enter at the screen, which lets all of them through again: they passed it to be planned.
+    # Stored candidates enter at the screen, which lets all of them through: they passed it to be planned.
     inject: dict[str, Iterable[Row]] = {SCREEN_OF[arm]: rows() for arm, rows in todo.judge.items()} if judging else {}
     inject |= {GENERATE_OF[arm]: parents() for arm, parents in todo.rewrite.items()}
     try:
@@ -270,6 +279,7 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     """
     observer = observer or Observer()
     stored = Stored(layout, recipe)
+    keep_screens(stored, observer.step)
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
     comparisons = stored_comparisons(layout, recipe)

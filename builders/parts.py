@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,23 @@ from specdistill.schemas.table import Table
 
 FLUSH_ROWS = 2_000
 """Rows held in memory before a part is written. The ledger, not the part, is what makes a call durable."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part whose bytes are those of its name.
+
+    Attributes:
+        path: where it lies.
+        rows: in it.
+        low: its least prompt id; None for a table without.
+        high: its greatest prompt id.
+    """
+
+    path: Path
+    rows: int
+    low: str | None
+    high: str | None
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:
@@ -66,39 +84,50 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def whole_parts(folder: Path, table: Table) -> list[Path]:
-    """The parts of a folder, each proven to hold the bytes of its name and the columns of its table.
+def whole_parts(folder: Path, table: Table) -> list[Part]:
+    """The parts of a folder in name order, each proven to hold the bytes of its name and the columns of its table.
 
     Raises:
         RunError: a part cannot be read.
     """
-    paths = sorted(folder.glob("part-*.parquet"))
-    for path in paths:
+    parts = []
+    for path in sorted(folder.glob("part-*.parquet")):
         try:
-            if not is_whole(path, path.read_bytes()):  # Polars aborts the process on some damage
+            data = path.read_bytes()
+            if not is_whole(path, data):  # Polars aborts the process on some damage
                 raise OSError("its bytes are not those of its name")
-            names = pl.read_parquet_schema(path)
+            names = pl.read_parquet_schema(io.BytesIO(data))
             if missing := [column.name for column in table.columns if not column.nullable and column.name not in names]:
                 raise OSError(f"it has no column {missing[0]}")
+            parts.append(part_of(path, data, table))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as exc:
             raise RunError(
                 f"This part cannot be read: {exc}.",
                 "Run `specdistill build` on the folder again: it sets the part aside and rebuilds its rows.",
                 file=path,
             ) from exc
-    return paths
+    return parts
 
 
-def scan_parts(paths: Sequence[Path], table: Table, shard: Shard = WHOLE) -> pl.LazyFrame:
-    """Rows of whole parts, one a key, not yet read.
+def part_of(path: Path, data: bytes, table: Table) -> Part:
+    """What a part's bytes say about it."""
+    first = "prompt_id" if "prompt_id" in table.names else table.key[0]
+    ids = pl.read_parquet(io.BytesIO(data), columns=[first]).to_series()
+    ends = (ids.min(), ids.max()) if first == "prompt_id" else (None, None)
+    return Part(path, len(ids), *ends)  # type: ignore[arg-type]
+
+
+def scan_parts(parts: Sequence[Part], table: Table, shard: Shard = WHOLE) -> pl.LazyFrame:
+    """Rows of whole parts, one a key, not yet read; parts without a prompt of the range are not opened.
 
     Columns that parts of an earlier version lack are null. A call that failed and later succeeded has two rows with
     one key: the one that did not fail is kept.
     """
+    paths = [part.path for part in parts if shard.meets(part.low, part.high)]
     if not paths:
         return table.empty().lazy()
     rows = pl.scan_parquet(
-        list(paths), schema=table.schema, missing_columns="insert", extra_columns="ignore", hive_partitioning=False
+        paths, schema=table.schema, missing_columns="insert", extra_columns="ignore", hive_partitioning=False
     )
     return latest(rows if shard == WHOLE else rows.filter(shard.holds()), table)
 
@@ -126,10 +155,19 @@ class PartWriter:
 
     Args:
         known: keys (the table's first key column) that stored parts already hold; such rows are not written again.
+        written_to: told of each part and its rows once it is on disk.
     """
 
-    def __init__(self, folder: Path, table: Table, known: Collection[str] = (), flush_rows: int = FLUSH_ROWS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: Table,
+        known: Collection[str] = (),
+        flush_rows: int = FLUSH_ROWS,
+        written_to: Callable[[Path, list[dict[str, Any]]], None] = lambda path, rows: None,
+    ) -> None:
         self.folder, self.table, self.known, self.flush_rows = folder, table, known, flush_rows
+        self.written_to = written_to
         self.rows: list[dict[str, Any]] = []
         self.written = 0
 
@@ -146,6 +184,7 @@ class PartWriter:
             return
         names = self.table.names
         frame = self.table.frame([{name: row.get(name) for name in names} for row in self.rows])
-        write_part(self.folder, frame)
+        if path := write_part(self.folder, frame):
+            self.written_to(path, self.rows)
         self.written += len(self.rows)
         self.rows.clear()

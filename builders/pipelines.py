@@ -21,7 +21,8 @@ from specdistill.builders.adaptive import rule_of
 from specdistill.builders.engines.base import Engine
 from specdistill.builders.keys import generator_digest, judge_digest, rewrite_digest
 from specdistill.builders.rewrite_tasks import RepairLeak, ReviseBySpec, Rewrite
-from specdistill.builders.screens import SpecFacts, repairable, screen
+from specdistill.builders.runner import SAMPLES
+from specdistill.builders.screens import Screening, SpecFacts, repairable
 from specdistill.builders.tasks import GenerateWithSpec, JudgeWithSpec
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe, Screens
@@ -99,44 +100,49 @@ class FilterCandidates(Step):
     clauses: str
     limits: dict[str, Any]
 
-    _facts: SpecFacts | None = PrivateAttr(None)
+    _screening: Screening | None = PrivateAttr(None)
 
     @property
     def inputs(self) -> list[str]:
         """Columns needed."""
-        return ["prompt", "arm", "parse", "reasoning", "answer", "error"]
+        return ["candidate_id", "prompt", "arm", "parse", "reasoning", "answer", "error"]
 
     @property
     def outputs(self) -> list[str]:
         """Nothing new."""
         return []
 
+    def share(self, screening: Screening) -> None:
+        """Look through this one, so that what was found is known to others."""
+        self._screening = screening
+
     @abstractmethod
-    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+    def passes(self, row: dict[str, Any], screening: Screening) -> bool:
         """Whether a candidate goes on."""
 
     def process(self, inputs: StepInput) -> StepOutput:  # type: ignore[override]
         """distilabel's hook: the rows that pass."""
-        limits = Screens.model_validate(self.limits)
-        if self._facts is None:
-            self._facts = SpecFacts.of(pl.read_parquet(self.clauses), limits.copied_words)
-        yield [row for row in inputs if self.passes(row, self._facts, limits)]
+        if self._screening is None:
+            limits = Screens.model_validate(self.limits)
+            self._screening = Screening(SpecFacts.of(pl.read_parquet(self.clauses), limits.copied_words), limits)
+        yield [row for row in inputs if self.passes(row, self._screening)]
 
 
 class ScreenCandidates(FilterCandidates):
-    """Lets through what is worth a judge's time. The reasons are derived again at selection, from the stored rows."""
+    """Lets through what is worth a judge's time."""
 
-    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
-        """Whether no screen has a reason against it."""
-        return screen(row, facts, limits) is None
+    def passes(self, row: dict[str, Any], screening: Screening) -> bool:
+        """Whether no screen has a reason against it. A stored candidate that comes with the samples it lacks has
+        passed: otherwise they would not have been planned."""
+        return SAMPLES in row or screening.find(row) is None
 
 
 class PickLeaks(FilterCandidates):
     """Lets through answers whose only fault is that a phrase of theirs leaks: those that a rewrite can mend."""
 
-    def passes(self, row: dict[str, Any], facts: SpecFacts, limits: Screens) -> bool:
+    def passes(self, row: dict[str, Any], screening: Screening) -> bool:
         """Whether a rewrite can mend it."""
-        return repairable(row, facts, limits)
+        return repairable(row, screening.facts, screening.limits)
 
 
 def build_pipeline(
@@ -146,6 +152,7 @@ def build_pipeline(
     judges: Engine | Sequence[Engine] | None = None,
     prompts: Callable[[], Iterable[dict[str, Any]]] | None = None,
     name: str | None = None,
+    screening: Screening | None = None,
 ) -> Pipeline:
     """The pipeline of a run.
 
@@ -153,6 +160,7 @@ def build_pipeline(
         generator: None leaves generation out: only stored candidates are judged.
         judges: engines of `recipe.judge.judges`, in their order; None leaves judging out.
         prompts: the rows still wanted; default is every prompt of the run.
+        screening: what the screens look through; default is one of each screen's own.
     """
     arms = [Arm.SPEC, *([Arm.CONTRAST] if recipe.contrast else [])]
     engines = [judges] if isinstance(judges, Engine) else list(judges or ())
@@ -182,6 +190,8 @@ def build_pipeline(
                 revise = rewrite_task(recipe, layout, generator, Arm.CONSTITUTION, recipe.constitution.samples)
                 screens[arm] >> revise >> screens[Arm.CONSTITUTION]
         for arm, screen_step in screens.items():
+            if screening is not None:
+                screen_step.share(screening)
             for number, engine in enumerate(engines):
                 screen_step >> judge_task(recipe, layout, engine, judge_step(arm, number), number)
     return pipeline

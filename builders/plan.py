@@ -168,8 +168,8 @@ def unjudged(stored: Stored, shard: Shard) -> pl.DataFrame:
     finished_ones = stored.judgments(shard).filter(pl.col("status") != JudgmentStatus.FAILED)
     samples = finished_ones.group_by("candidate_id").len()
     whole = samples.filter(pl.col("len") >= sum(one.k for one in judges)).select("candidate_id")
-    screened = stored.screened(shard, without=whole)  # what was judged in full passed: looking again takes time
-    passing = screened.filter(pl.col("reason").is_null()).select("candidate_id").lazy()
+    screened = stored.screened(shard).filter(pl.col("reason").is_null()).select("candidate_id").lazy()
+    passing = screened.join(whole, on="candidate_id", how="anti")
     everything = pl.concat(
         [
             passing.with_columns(pl.lit(judge_digest(one)).alias("judge_digest"), pl.lit(number).alias("number")).join(

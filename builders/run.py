@@ -20,7 +20,7 @@ from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.recipe_file import dump_recipe, load_recipe
 
-LEFT_BY_WRITERS = (".*.tmp", "*/.*.tmp", "spec/*/.*.tmp", "datasets/*/.*.tmp")
+LEFT_BY_WRITERS = (".*.tmp", "*/.*.tmp", "spec/*/.*.tmp", "datasets/*/.*.tmp", "screens/*/.*.tmp")
 """Temporary files of writers that were killed, seen from the run folder; folders of publishers are left alone."""
 
 LOCK_TRIES, LOCK_WAIT = 5, 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,17 @@ PARSE_REASONS = {
     ParseOutcome.EMPTY: RejectReason.EMPTY_ANSWER,
     ParseOutcome.MALFORMED: RejectReason.MALFORMED,
 }
+
+LOOKED_AT = ["candidate_id", "prompt_id", "arm", "parse", "reasoning", "answer", "error"]
+"""Columns of a candidate that the screens need, besides its prompt."""
+SCREENED = {
+    "candidate_id": pl.String(),
+    "reason": pl.String(),
+    "detail": pl.String(),
+    "clauses": pl.List(pl.String),
+}
+RECENT = 10_000
+"""Findings that are remembered: more than are made between two parts of candidates."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,36 @@ def invented(reasoning: str, anchors: Collection[str]) -> Finding | None:
     return Finding(RejectReason.INVENTED_CLAUSE, ", ".join(sorted(unknown))) if unknown else None
 
 
+class Screening:
+    """Looks at candidates as a recipe asks. One that was just looked at is not looked at again.
+
+    State: what was last found, by candidate_id.
+    """
+
+    def __init__(self, facts: SpecFacts, limits: Screens) -> None:
+        self.facts, self.limits = facts, limits
+        self._recent: dict[str, Finding | None] = {}
+
+    def find(self, candidate: Mapping[str, Any]) -> Finding | None:
+        """`screen` of a candidate with its candidate_id."""
+        key = candidate["candidate_id"]
+        if key not in self._recent:
+            if len(self._recent) >= RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[key] = screen(candidate, self.facts, self.limits)
+        return self._recent[key]
+
+    def frame(self, candidates: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+        """What is found in candidates: candidate_id, reason (null when it passes), detail, clauses (anchors its
+        reasoning cites that exist)."""
+        rows = []
+        for row in candidates:
+            found, cited = self.find(row), cited_clauses(row["reasoning"] or "", self.facts.anchors)[0]
+            said = (found.reason.value, found.detail) if found else (None, None)
+            rows.append((row["candidate_id"], *said, sorted(cited)))
+        return pl.DataFrame(rows, SCREENED, orient="row")
+
+
 def screen_frame(candidates: pl.DataFrame, prompts: pl.DataFrame, facts: SpecFacts, limits: Screens) -> pl.DataFrame:
     """Screen every candidate.
 
@@ -149,18 +190,9 @@ def screen_frame(candidates: pl.DataFrame, prompts: pl.DataFrame, facts: SpecFac
         prompts: rows of the prompts table, for what was asked.
 
     Returns:
-        candidate_id, reason (null when it passes), detail, clauses (anchors its reasoning cites that exist).
+        As `Screening.frame`.
     """
-    rows = candidates.select("prompt_id", "arm", "parse", "reasoning", "answer", "error").join(
+    rows = candidates.select(LOOKED_AT).join(
         prompts.select("prompt_id", "prompt"), on="prompt_id", how="left", maintain_order="left"
     )
-    found = [screen(row, facts, limits) for row in rows.iter_rows(named=True)]
-    cited = [sorted(cited_clauses(text or "", facts.anchors)[0]) for text in candidates["reasoning"].to_list()]
-    return pl.DataFrame(
-        {
-            "candidate_id": candidates["candidate_id"],
-            "reason": pl.Series([finding.reason.value if finding else None for finding in found], dtype=pl.String),
-            "detail": pl.Series([finding.detail if finding else None for finding in found], dtype=pl.String),
-            "clauses": pl.Series(cited, dtype=pl.List(pl.String)),
-        }
-    )
+    return Screening(facts, limits).frame(rows.iter_rows(named=True))

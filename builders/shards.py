@@ -35,6 +35,11 @@ class Shard:
         """Whether a prompt is in the range."""
         return (self.low is None or prompt_id >= self.low) and (self.high is None or prompt_id < self.high)
 
+    def meets(self, low: str | None, high: str | None) -> bool:
+        """Whether any of the ids from `low` to `high` may be in the range; None: nobody knows."""
+        before = self.high is not None and low is not None and low >= self.high
+        return not before and not (self.low is not None and high is not None and high < self.low)
+
     def of(self, frame: pl.DataFrame, column: str = "prompt_id") -> pl.DataFrame:
         """The rows of a frame in the range, in their order."""
         return frame if self == WHOLE else frame.filter(self.holds(column))

@@ -6,31 +6,25 @@ columns and the range of prompts it asks for. The parts are those that were ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
 
 from specdistill.builders.contexts import SpecContexts
+from specdistill.builders.kept_screens import KeptScreens
 from specdistill.builders.keys import generator_digest, judge_digest, rewrite_digest
-from specdistill.builders.parts import scan_parts, whole_parts
-from specdistill.builders.screens import SpecFacts, screen_frame
+from specdistill.builders.parts import Part, scan_parts, whole_parts
+from specdistill.builders.screens import LOOKED_AT, SpecFacts, screen_frame
 from specdistill.builders.shards import SHARD_ROWS, WHOLE, Shard, shards_of
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
-from specdistill.schemas.vocabulary import Arm
+from specdistill.schemas.vocabulary import Arm, RejectReason
 
 LIGHT_PROMPT = ["prompt_id", "category", "outcome_hint", "group_id"]
 """What is held of every prompt."""
-SCREENED = {
-    "candidate_id": pl.String(),
-    "reason": pl.String(),
-    "detail": pl.String(),
-    "clauses": pl.List(pl.String),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Rows:
 class Stored:
     """The rows of one run.
 
-    State: the parts as they were when it was opened, the prompts without their text, and what the screens said so far.
+    State: the parts as they were when it was opened, and the prompts without their text.
 
     A candidate is current when its prompt is in the run, its generator is the recipe's, its rendered spec is today's
     and its sample index is asked for; a judgment when its candidate is and its judge and spec are.
@@ -67,18 +61,30 @@ class Stored:
         self.contexts = SpecContexts.load(layout.spec, examples=recipe.context.examples)
         self.prompts = scan_parts(self._prompts, PROMPTS).select(LIGHT_PROMPT).collect()
         """Every prompt, in the order of the run: prompt_id, category, outcome_hint, group_id."""
-        self._screened = pl.DataFrame(schema=SCREENED)
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """Ranges of prompts that fit into memory with all that belongs to them."""
-        longest = max(height(self._candidates), height(self._judgments))
+        """Ranges of prompts that fit into memory with all that belongs to them, once it is there: what is asked for
+        range by range is stored range by range, and a range is then found in few parts."""
+        judged = sum(one.k for one in self.recipe.judge.judges)
+        expected = self.prompts.height * sum(samples_asked(self.recipe).values()) * max(1, judged)
+        longest = max(expected, *(sum(part.rows for part in parts) for parts in (self._candidates, self._judgments)))
         return shards_of(self.prompts["prompt_id"], longest, self.shard_rows)
+
+    @property
+    def candidate_parts(self) -> list[Part]:
+        """Parts of the candidates table."""
+        return self._candidates
 
     @cached_property
     def facts(self) -> SpecFacts:
         """What the screens need to know of the spec."""
         return SpecFacts.of(self.clauses, self.recipe.screens.copied_words)
+
+    @cached_property
+    def screens(self) -> KeptScreens:
+        """What the run keeps of what the screens said."""
+        return KeptScreens(self.layout.screens, self.facts, self.recipe.screens)
 
     @cached_property
     def _shown(self) -> pl.LazyFrame:
@@ -135,23 +141,37 @@ class Stored:
         rows = candidates.lazy().collect()
         return rows.join(prompts, on="prompt_id", how="inner", maintain_order="left")
 
-    def screened(self, shard: Shard = WHOLE, without: pl.LazyFrame | None = None) -> pl.DataFrame:
-        """What the screens say of current candidates: candidate_id, reason (null when it passes), detail, clauses.
+    def screened(self, shard: Shard = WHOLE) -> pl.DataFrame:
+        """What the screens say of current candidates: candidate_id, reason (null when it passes), detail, clauses."""
+        parts = [part for part in self._candidates if shard.meets(part.low, part.high)]
+        kept, others = self.screens.of(parts)
+        looked = screen_frame(self._looked_at(others, shard), self.prompt_rows(shard), self.facts, self.recipe.screens)
+        failed = pl.col("reason").eq_missing(pl.lit(RejectReason.CALL_FAILED.value))
+        return (
+            pl.concat([kept, looked.lazy()])
+            .join(self.candidates(shard).select("candidate_id"), on="candidate_id", how="semi")
+            .sort(failed, maintain_order=True)  # a call that failed and later succeeded has two rows
+            .unique("candidate_id", keep="first", maintain_order=True)
+            .collect()
+        )
 
-        A candidate is looked at once, however often this is asked.
+    def unscreened(self) -> Iterator[tuple[Part, pl.DataFrame]]:
+        """Parts of candidates without kept findings, each with its candidates and their prompts."""
+        others = self.screens.of(self._candidates)[1]
+        while others:
+            few = [others.pop(0)]
+            while others and sum(part.rows for part in (*few, others[0])) <= self.shard_rows:
+                few.append(others.pop(0))
+            asked = scan_parts(few, CANDIDATES).select("prompt_id").unique()
+            prompts = scan_parts(self._prompts, PROMPTS).join(asked, on="prompt_id", how="semi")
+            texts = prompts.select("prompt_id", "prompt").collect()
+            for part in few:
+                rows = self._looked_at([part], WHOLE)
+                yield part, rows.join(texts, on="prompt_id", how="left", maintain_order="left")
 
-        Args:
-            without: candidate_id of those that are not asked about.
-        """
-        wanted = self.candidates(shard).select("candidate_id")
-        if without is not None:
-            wanted = wanted.join(without, on="candidate_id", how="anti")
-        ids = wanted.collect()
-        if (new := ids.join(self._screened, on="candidate_id", how="anti")).height:
-            rows = self.candidates(shard).join(new.lazy(), on="candidate_id", how="semi").collect()
-            found = screen_frame(rows, self.prompt_rows(shard), self.facts, self.recipe.screens)
-            self._screened = pl.concat([self._screened, found])
-        return self._screened.join(ids, on="candidate_id", how="semi")
+    @staticmethod
+    def _looked_at(parts: Sequence[Part], shard: Shard) -> pl.DataFrame:
+        return scan_parts(parts, CANDIDATES, shard).select(LOOKED_AT).collect()
 
     def rows(self, shard: Shard = WHOLE) -> Rows:
         """All of a range, in memory, candidates and judgments ordered by id."""
@@ -198,11 +218,6 @@ def samples_asked(recipe: Recipe) -> dict[str, int]:
     if recipe.contrast and recipe.constitution:
         asked[Arm.CONSTITUTION.value] = recipe.constitution.samples
     return asked
-
-
-def height(paths: Sequence[Path]) -> int:
-    """Rows of Parquet files, from their footers."""
-    return height_of(pl.scan_parquet(list(paths))) if paths else 0
 
 
 def height_of(rows: pl.LazyFrame) -> int:

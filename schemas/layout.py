@@ -72,6 +72,11 @@ class RunLayout:
         return self.root / "candidates"
 
     @property
+    def screens(self) -> Path:
+        """`screens/RULES/`: what the screens said of each part of the candidates; derived, may be deleted."""
+        return self.root / "screens"
+
+    @property
     def judgments(self) -> Path:
         """`judgments/`: parts of the judgments table."""
         return self.root / "judgments"

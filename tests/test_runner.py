@@ -203,6 +203,7 @@ def test_the_screen_lets_through_what_selection_would_keep(small):
     _, layout, _ = small
     step = ScreenCandidates(name="screen", clauses=str(layout.clauses), limits={})
     row = {
+        "candidate_id": "good",
         "prompt": read_parts(layout.prompts, PROMPTS)["prompt"][0].to_list(),
         "arm": "spec",
         "parse": "ok",
@@ -210,5 +211,5 @@ def test_the_screen_lets_through_what_selection_would_keep(small):
         "answer": "I will not, but here is help.",
         "error": None,
     }
-    bad = row | {"reasoning": "It is decided by [SH-R99], and by nothing else."}
+    bad = row | {"candidate_id": "bad", "reasoning": "It is decided by [SH-R99], and by nothing else."}
     assert list(step.process([row, bad])) == [[row]]
