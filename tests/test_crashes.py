@@ -27,13 +27,14 @@ def operations(made):
 def test_every_stage_is_among_the_moments(operations):
     assert {stage_of(operation) for operation in operations} == {
         "spec", "cleaning", "prompts", "recipe", "the run folder",
-        "candidates", "judgments", "datasets", "manifest", "report",
+        "candidates", "screens", "judgments", "datasets", "manifest", "report",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("file", "number"),
     [
+        ("replace screens/", signal.SIGKILL),
         ("replace judgments/part-", signal.SIGKILL),
         ("replace datasets/preference/", signal.SIGTERM),
         ("replace manifest.json", signal.SIGINT),
