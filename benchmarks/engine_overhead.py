@@ -158,8 +158,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def _alone(args: argparse.Namespace, name: str) -> dict[str, float]:
     """One contestant in a fresh process."""
-    given = [arg for arg in sys.argv[1:] if not arg.startswith("--out")]
-    command = [sys.executable, __file__, *given, "--alone", name, "--port", str(args.port)]
+    command = [sys.executable, __file__, *sys.argv[1:], "--alone", name, "--port", str(args.port)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise SystemExit(f"{name} failed:\n{found.stderr[-3000:]}")

@@ -86,8 +86,8 @@ def test_what_is_lost_or_damaged_is_looked_at_again_and_kept(layout):
         left = stored.screens.of(stored.candidate_parts)[1]
         assert left == stored.candidate_parts != []
         assert_frame_equal(stored.screened().sort("candidate_id"), whole)  # a reader needs none and writes none
-        told = []
-        keep_screens(stored, lambda *step: told.append(step))
+        told: list[tuple[str, int, int]] = []
+        keep_screens(stored, lambda *step, told=told: told.append(step))
         rows = sum(part.rows for part in stored.candidate_parts)
         assert told[-1] == ("screening candidates", rows, rows)
         again = Stored(layout, load_recipe(layout.recipe))
