@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
 
 COMMIT_SECONDS = 0.25
 """Most seconds that a finished call waits for its commit."""
-COMMIT_RECORDS = 512
+COMMIT_RECORDS = 8192
+"""Most writes of one transaction."""
 LOOKUP_CHUNK = 500
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, stage TEXT NOT NULL, session INTEGER NOT NULL, ok INTEGER NOT NULL,
     finished REAL NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, result TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS sent (key TEXT NOT NULL, session INTEGER NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS sessions (
     session INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL DEFAULT 0, ended TEXT
@@ -110,6 +112,7 @@ class Ledger:
         self.session: int = row[0]
         self._started = time.monotonic()
         self._queue: queue.SimpleQueue[Queued] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
@@ -166,6 +169,7 @@ class Ledger:
         """
         written = threading.Event()
         self._queue.put(written)
+        self._hurry.set()
         while not written.wait(COMMIT_SECONDS) and self._thread.is_alive():
             pass
         self._check()
@@ -182,6 +186,7 @@ class Ledger:
         seconds = time.monotonic() - self._started
         self._queue.put((ENDED, (seconds, ended, self.session)))
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join()
         self._reader.close()
         self._check()
@@ -203,25 +208,28 @@ class Ledger:
             self._failure = exc
 
     def _commit_some(self, connection: sqlite3.Connection) -> bool:
-        """One transaction of what comes in within `COMMIT_SECONDS`. False when the ledger is being closed."""
-        deadline: float | None = None  # the first one is waited for
+        """One transaction of what comes in within `COMMIT_SECONDS`. False when the ledger is being closed.
+
+        The thread sleeps meanwhile: waking for each write would take the interpreter's lock from the event loop
+        thousands of times a second.
+        """
+        taken = [self._queue.get()]
+        if isinstance(taken[0], tuple):
+            self._hurry.wait(COMMIT_SECONDS)
+        self._hurry.clear()
+        with suppress(queue.Empty):
+            while isinstance(taken[-1], tuple) and len(taken) < COMMIT_RECORDS:
+                taken.append(self._queue.get_nowait())
         writes: dict[str, list[tuple[Any, ...]]] = {}
-        item: Queued = None
-        for _ in range(COMMIT_RECORDS):
-            try:
-                item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                break
-            if not isinstance(item, tuple):
-                break
-            deadline = deadline or time.monotonic() + COMMIT_SECONDS
-            writes.setdefault(item[0], []).append(item[1])
+        for item in taken:
+            if isinstance(item, tuple):
+                writes.setdefault(item[0], []).append(item[1])
         with connection:
             for statement, rows in writes.items():
                 insert(connection, statement, rows)
-        if isinstance(item, threading.Event):
-            item.set()
-        return item is not None
+        if isinstance(taken[-1], threading.Event):
+            taken[-1].set()
+        return taken[-1] is not None
 
 
 def insert(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -154,7 +154,7 @@ def build_pipeline(
     name: str | None = None,
     screening: Screening | None = None,
 ) -> Pipeline:
-    """The pipeline of a run.
+    """The pipeline of a run. A screen is there where something follows it.
 
     Args:
         generator: None leaves generation out: only stored candidates are judged.
@@ -173,27 +173,35 @@ def build_pipeline(
         if prompts is not None:
             root.give(prompts)
         limits = {"clauses": str(layout.clauses), "limits": recipe.screens.model_dump()}
-        screens: dict[Arm, Any] = {}
+
+        def screened(arm: Arm, source: Any) -> Any:
+            """A screen after a step, and the judges after the screen."""
+            step = ScreenCandidates(name=SCREEN_OF[arm], **limits)
+            if screening is not None:
+                step.share(screening)
+            source >> step
+            for number, engine in enumerate(engines):
+                step >> judge_task(recipe, layout, engine, judge_step(arm, number), number)
+            return step
+
         for arm in arms:
-            screens[arm] = ScreenCandidates(name=SCREEN_OF[arm], **limits)
             if generator is None:
-                root >> screens[arm]
+                screened(arm, root)
                 continue
             made = generate_task(recipe, layout, generator, arm)
-            root >> made >> screens[arm]
+            root >> made
             if arm == Arm.SPEC and recipe.repair:
-                screens[Arm.REPAIR] = ScreenCandidates(name=SCREEN_OF[Arm.REPAIR], **limits)
                 repair = rewrite_task(recipe, layout, generator, Arm.REPAIR, recipe.repair.samples)
-                made >> PickLeaks(name=LEAKS, **limits) >> repair >> screens[Arm.REPAIR]
+                made >> PickLeaks(name=LEAKS, **limits) >> repair
+                if engines:
+                    screened(Arm.REPAIR, repair)
             if arm == Arm.CONTRAST and recipe.constitution:
-                screens[Arm.CONSTITUTION] = ScreenCandidates(name=SCREEN_OF[Arm.CONSTITUTION], **limits)
                 revise = rewrite_task(recipe, layout, generator, Arm.CONSTITUTION, recipe.constitution.samples)
-                screens[arm] >> revise >> screens[Arm.CONSTITUTION]
-        for arm, screen_step in screens.items():
-            if screening is not None:
-                screen_step.share(screening)
-            for number, engine in enumerate(engines):
-                screen_step >> judge_task(recipe, layout, engine, judge_step(arm, number), number)
+                screened(arm, made) >> revise
+                if engines:
+                    screened(Arm.CONSTITUTION, revise)
+            elif engines:
+                screened(arm, made)
     return pipeline
 
 

@@ -48,7 +48,7 @@ def test_the_rules_depend_on_the_spec_the_limits_and_the_code(monkeypatch):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("screens")
-    with FakeOpenAI(Rule("http_400", share=0.1)) as server:
+    with FakeOpenAI(Rule("http_400", share=0.4)) as server:
         done = build(write_recipe(folder, server.url, per_category=2), folder / "run")
     assert done.returncode in (0, 1), done.stderr
     return folder / "run"

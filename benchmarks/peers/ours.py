@@ -1,7 +1,7 @@
 """specdistill: the generating half of a build, as `specdistill build` runs it. A policy, prompts in a Parquet part, a
 GenerateWithSpec task in a pipeline that the runner walks, every call in the ledger, every candidate in a part.
 
-Only what the others do not do either is left out: cleaning prompts, judging, deriving data sets.
+Only what the others do not do either is left out: cleaning prompts, screening, judging, deriving data sets.
 """
 
 from __future__ import annotations

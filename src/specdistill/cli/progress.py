@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from specdistill.schemas.recipe import Recipe
 
 PLAIN_SECONDS = 10.0
+JUDGED_SECONDS = 1.0
+"""Seconds between two looks at what was accepted: a look at one row costs as much as one at thousands."""
 
 
 class Progress:
     """Counts rows as they come, and shows them.
 
-    State: rows and totals per table, judged and passing candidates, when it began.
+    State: rows and totals per table, judged and passing candidates, samples not yet counted among them, when it began.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -32,6 +34,8 @@ class Progress:
         self.done = {"candidates": 0, "judgments": 0}
         self.total = {"candidates": 0, "judgments": 0}
         self.tokens = self.judged = self.passing = 0
+        self.samples: list[dict[str, Any]] = []
+        self.counted = self.began
         self.steps: dict[str, TaskID] = {}
         columns = [
             SpinnerColumn(),
@@ -91,7 +95,9 @@ class Progress:
         self.done[table] += len(rows)
         self.tokens += sum(row["completion_tokens"] or 0 for row in rows)
         if table == "judgments":
-            self.judge(rows)
+            self.samples += rows
+            if time.monotonic() - self.counted > JUDGED_SECONDS:
+                self.judge()
         elif rows and rows[0]["parse"] != "ok":
             self.total["judgments"] -= self.recipe.judge.k * sum(row["parse"] != "ok" for row in rows)
         self.bars.update(
@@ -101,14 +107,16 @@ class Progress:
             self.said = time.monotonic()
             self.console.print(self.line())
 
-    def judge(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Count the candidates among these judge samples that reach the threshold."""
+    def judge(self) -> None:
+        """Count the candidates that reach the threshold among those judged since the last look."""
         import polars as pl
 
         from specdistill.builders.judging import aggregate_judgments
         from specdistill.schemas.rows import JUDGMENTS
 
-        frame = pl.DataFrame([{name: row[name] for name in JUDGMENTS.names} for row in rows], schema=JUDGMENTS.schema)
+        rows = [{name: row[name] for name in JUDGMENTS.names} for row in self.samples]
+        self.samples, self.counted = [], time.monotonic()
+        frame = pl.DataFrame(rows, schema=JUDGMENTS.schema)
         judge = self.recipe.judge
         scores = aggregate_judgments(
             frame, aggregate=judge.aggregate, weights=judge.weights, votes_needed=judge.votes_needed
@@ -128,6 +136,7 @@ class Progress:
 
     def line(self) -> str:
         """Both tables in one plain line."""
+        self.judge()
         return "; ".join(
             f"{name} {self.done[name]}/{self.total[name]} ({self.extra(name)})"
             for name in self.done
