@@ -2,8 +2,10 @@
 
     python benchmarks/tables.py --judgments 10000000
 
-The run is made up: random sentences, random scores, no model. It shows speed and memory and nothing else. Each command
-runs in a process of its own; its peak is that process's largest resident memory, shared libraries included.
+The run is made up: random sentences, random scores, no model. It shows speed and memory and nothing else. It lies on
+disk as a build leaves it: prompts in the order of their ids, and beside each part of candidates what the screens found
+when the candidates were made. Each command runs in a process of its own; its peak is that process's largest resident
+memory, shared libraries included.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ def ids(name: str, number: pl.Expr) -> pl.Expr:
     return (number.hash(7).cast(pl.String) + pl.lit(name) + number.cast(pl.String)).str.slice(0, 32).str.zfill(32)
 
 
+def prompt_ids(number: pl.Expr) -> pl.Expr:
+    """32 characters that grow with a row's number: a build asks for one range of prompt ids after the other."""
+    return number.cast(pl.String).str.zfill(12) + ids("p", number).str.slice(12)
+
+
 def chunks(rows: int) -> Iterator[pl.DataFrame]:
     """Row numbers, `PART` at a time."""
     for first in range(0, rows, PART):
@@ -48,9 +55,11 @@ def chunks(rows: int) -> Iterator[pl.DataFrame]:
 def make_run(root: Path, judgments: int) -> None:
     """Write the stored rows of a run."""
     from specdistill.builders.build import Observer, prepare
+    from specdistill.builders.kept_screens import KeptScreens
     from specdistill.builders.keys import generator_digest, judge_digest
     from specdistill.builders.parts import write_part
     from specdistill.builders.run import save_prompts
+    from specdistill.builders.screens import SpecFacts
     from specdistill.schemas.layout import RunLayout
     from specdistill.schemas.recipe import Recipe
     from specdistill.schemas.rows import CANDIDATES, JUDGMENTS, PROMPTS
@@ -85,7 +94,7 @@ def make_run(root: Path, judgments: int) -> None:
 
     frames = []
     for frame in chunks(judgments // (SAMPLES * K)):
-        key = ids("p", pl.col("n"))
+        key = prompt_ids(pl.col("n"))
         turn = pl.struct(pl.lit("user").alias("role"), sentence(pl.col("n"), 24, 1).alias("content"))
         frames.append(
             filled(
@@ -100,12 +109,14 @@ def make_run(root: Path, judgments: int) -> None:
             )
         )
     save_prompts(layout, pl.concat(frames).sort("category", maintain_order=True))
+    facts = SpecFacts.of(pl.read_parquet(layout.clauses), recipe.screens.copied_words)
+    screens = KeptScreens(layout.screens, facts, recipe.screens)
     cites = pl.format("The clause [{}] decides here. ", pl.col("category").replace_strict(anchors))
     for frame in chunks(judgments // K):
         number = pl.col("n") // SAMPLES
         rows = frame.with_columns(category(number).alias("category")).with_columns(
             ids("c", pl.col("n")).alias("candidate_id"),
-            ids("p", number).alias("prompt_id"),
+            prompt_ids(number).alias("prompt_id"),
             pl.lit("spec").alias("arm"),
             (pl.col("n") % SAMPLES).alias("sample_index"),
             pl.lit("none").alias("model"),
@@ -117,13 +128,20 @@ def make_run(root: Path, judgments: int) -> None:
             (cites + sentence(pl.col("n"), 60, 2) + ". I will comply.").alias("reasoning"),
             (sentence(pl.col("n"), 50, 3) + ".").alias("answer"),
         )
-        write_part(layout.candidates, filled(rows, CANDIDATES))
+        part = write_part(layout.candidates, filled(rows, CANDIDATES))
+        found = rows.select(
+            "candidate_id",
+            pl.lit(None, pl.String).alias("reason"),
+            pl.lit(None, pl.String).alias("detail"),
+            pl.concat_list(pl.col("category").replace_strict(anchors)).alias("clauses"),
+        )
+        screens.keep(part, found)
     for frame in chunks(judgments):
         score = ((pl.col("n").hash(11) + candidate.hash(13) % 3) % 5).clip(0, 4) / 4
         rows = frame.with_columns(category(prompt).alias("category")).with_columns(
             ids("j", pl.col("n")).alias("judgment_id"),
             ids("c", candidate).alias("candidate_id"),
-            ids("p", prompt).alias("prompt_id"),
+            prompt_ids(prompt).alias("prompt_id"),
             pl.lit("none").alias("judge"),
             pl.lit(judge_digest(recipe.judge)).alias("judge_digest"),
             shown.alias("spec_digest"),
