@@ -67,12 +67,13 @@ def serve(port: int) -> None:
     ]
     answers = json.dumps(said | {"answer": said["answer"] + " This is answer number %d."})
     asked, turn = count(), count()
-    state = {"requests": 0}
+    state = {"requests": 0, "samples": 0}
 
     async def chat(request: web.Request) -> web.Response:
         state["requests"] = next(asked) + 1
         body = await request.read()
         n = int(found[1]) if (found := re.search(rb'"n":\s*(\d+)', body)) else 1
+        state["samples"] += n
         judging = b'"compliance"' in body
         choices = [
             {"index": at, "finish_reason": "stop", "message": {"role": "assistant", "content": (
@@ -150,19 +151,22 @@ def memory(pid: int) -> tuple[float, float]:
     return int(found.get("VmRSS", 0)) / 1024, int(found.get("VmHWM", 0)) / 1024
 
 
+def looked_up(stats: str) -> dict[str, int]:
+    """What the server counts."""
+    with urllib.request.urlopen(stats, timeout=60) as reply:
+        counted: dict[str, int] = json.loads(reply.read())
+        return counted
+
+
 def session(command: list[str], run: Path, stats: str, kill_at: int | None) -> Session:
     """Build until the end, or kill -9 when so many calls are finished."""
 
-    def requests() -> int:
-        with urllib.request.urlopen(stats, timeout=60) as reply:
-            return int(json.loads(reply.read())["requests"])
-
-    made, before, started = Session(first=finished(run)), requests(), time.perf_counter()
+    made, before, started = Session(first=finished(run)), looked_up(stats)["requests"], time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     looked = 0.0
     while process.poll() is None:
         now = time.perf_counter() - started
-        if made.resumed is None and requests() > before:
+        if made.resumed is None and looked_up(stats)["requests"] > before:
             made.resumed = now
         if now - looked > 5 or (made.resumed is None and now - looked > 1):
             looked, done = now, finished(run)
@@ -225,7 +229,8 @@ def main() -> None:
         command = [sys.executable, "-m", "specdistill", "build", str(recipe), "--out", str(run)]
         kills = sorted(random.Random(2).sample(range(total // 20, total - total // 20), args.kills))
         sessions = [session(command, run, f"http://127.0.0.1:{port}/requests", at) for at in [*kills, None]]
-        args.out.write_text(report(run, sessions, args))
+        asked = looked_up(f"http://127.0.0.1:{port}/requests")["samples"]
+        args.out.write_text(report(run, sessions, asked, args))
         print(f"written: {args.out}")
     finally:
         server.terminate()
@@ -233,8 +238,8 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def report(run: Path, sessions: list[Session], args: argparse.Namespace) -> str:
-    """The table, from what is on disk."""
+def report(run: Path, sessions: list[Session], asked: int, args: argparse.Namespace) -> str:
+    """The table, from what is on disk and the samples that the server was asked for."""
     candidates = pl.scan_parquet(run / "candidates" / "part-*.parquet").select("candidate_id", "prompt_id").collect()
     judgments = pl.scan_parquet(run / "judgments" / "part-*.parquet").select("judgment_id").collect()
     prompts = pl.scan_parquet(run / "prompts" / "part-*.parquet").select(pl.len()).collect().item()
@@ -242,10 +247,6 @@ def report(run: Path, sessions: list[Session], args: argparse.Namespace) -> str:
     unjudged = fates.filter(~pl.col("reason").is_in(["below_threshold", "over_quota", "no_verdict"]))
     wanted = prompts * SAMPLES, (prompts * SAMPLES - unjudged["len"].sum()) * K
     found = candidates["candidate_id"].n_unique(), judgments["judgment_id"].n_unique()
-    ledger = sqlite3.connect(f"file:{run / 'ledger.sqlite'}?mode=ro", uri=True)
-    sent, distinct = ledger.execute("SELECT COUNT(*), COUNT(DISTINCT key) FROM sent").fetchone()
-    calls = ledger.execute("SELECT COUNT(*) FROM calls WHERE ok = 1").fetchone()[0]
-    ledger.close()
     lines = [
         f"| {number} | {one.first:,} | {one.last:,} | {one.ended} | {one.resumed or 0:.1f} | {one.seconds:.0f} "
         f"| {one.memory[0][1] if one.memory else 0:.0f} | {one.memory[-1][1] if one.memory else 0:.0f} "
@@ -263,8 +264,9 @@ def report(run: Path, sessions: list[Session], args: argparse.Namespace) -> str:
         "| rows | wanted | there | doubled in the parts |\n| --- | ---: | ---: | ---: |\n"
         f"| candidates | {wanted[0]:,} | {found[0]:,} | {candidates.height - found[0]:,} |\n"
         f"| judgments | {wanted[1]:,} | {found[1]:,} | {judgments.height - found[1]:,} |\n\n"
-        f"The ledger holds {calls:,} finished calls. {sent:,} were sent, {sent - distinct:,} of them a second time: "
-        f"those in flight at {len(sessions) - 1} kills, of at most 128 requests of up to {SAMPLES} samples each.\n\n"
+        f"The server was asked for {asked:,} samples, {asked - sum(found):,} more than there are rows: those in flight "
+        f"at {len(sessions) - 1} kills (at most 128 requests of up to {SAMPLES} samples each) and those that had come "
+        "in the quarter of a second before, which the ledger had not yet brought to disk.\n\n"
         "| session | calls before | calls after | ended | s to the first request | seconds | MB at first | MB at last "
         "| peak MB |\n| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(lines) + "\n\n"
         "The last session also derives and writes all sets.\n"

@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--judgments", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--out", type=Path, default=HERE / "results" / "tables.md")
     parser.add_argument("--commands", nargs="+", default=["select", "report", "publish"])
+    parser.add_argument("--publish-up-to", type=int, default=1_000_000, help="judgments; every text is scanned")
     args = parser.parse_args()
     lines = []
     for judgments in args.judgments:
@@ -174,6 +175,8 @@ def main() -> None:
                 "publish": ["publish", str(run), "--to-dir", str(folder / "release"), "--version", "1.0.0"],
             }
             for name in args.commands:
+                if name == "publish" and judgments > args.publish_up_to:
+                    continue
                 own, child, seconds = measure(asked[name], os.environ, folder / "peak")
                 lines.append(
                     f"| {judgments:,} | {judgments // K:,} | {stored:.2f} | {name} | {seconds:.0f} "
