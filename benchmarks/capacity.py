@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from build_helpers import build  # noqa: E402
+from build_helpers import build_alone  # noqa: E402
 from fake_openai_server import FakeOpenAI  # noqa: E402
 
 from specdistill.specs.loader import load_spec, seed_files  # noqa: E402
@@ -130,7 +130,7 @@ def compare(folder: Path) -> tuple[list[str], Path]:
         small.write_text(RECIPE.format(url=server.url, more=", per_category: 2"))
         large.write_text(RECIPE.format(url=server.url, more=""))
         for recipe in (small, large):
-            done = build(recipe, folder / recipe.stem, timeout=3000)
+            done = build_alone(recipe, folder / recipe.stem, timeout=3000)
             if done.returncode:
                 raise SystemExit(done.stderr[-2000:])
     alone, like = predicted(dry_run(large)), predicted(dry_run(large, "--like", str(folder / "small")))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from specdistill.builders.assumptions import Assumptions, Kind, Measured, Sizes
@@ -258,14 +257,14 @@ def storage(prompts: float, loads: Sequence[Load], assumed: Assumptions, sizes: 
     return found
 
 
-PAGE, LOCAL, RECORD, FILL = 4096, 1000, 200, 0.69
-"""Bytes of a page of SQLite and of a record that stays in the tree, of a call beside its text, and how full pages of
-keys in no order are (ln 2)."""
+PAGE, RECORD, KEY = 4096, 170, 120
+"""Bytes of a page of SQLite, of a call beside its text, and of its key in the index and among those sent."""
 
 
 def ledger_call(text: float) -> float:
-    """Bytes of a call with so many bytes of text: what does not fit into the tree takes whole pages of its own."""
+    """Bytes of a call with so many bytes of text. Calls follow each other on pages, where half a call's room is lost on
+    average; what is longer than a page takes pages of its own."""
     record = RECORD + text
-    if record <= LOCAL:
-        return record / FILL
-    return LOCAL / 2 / FILL + PAGE * ceil((record - LOCAL / 2) / PAGE)
+    if record > PAGE:
+        return KEY + record + PAGE / 2
+    return KEY + PAGE / max(1.0, PAGE / record - 0.5)
