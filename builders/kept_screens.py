@@ -79,7 +79,7 @@ class KeptScreens:
 
 
 def keep_screens(stored: Stored, step: Callable[[str, int, int], None] = lambda name, done, total: None) -> None:
-    """Look at all stored candidates that have no kept findings.
+    """Look at all stored candidates that have no kept findings and whose prompt is in the run.
 
     Args:
         step: told (what is done, rows done, rows in all).

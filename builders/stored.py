@@ -6,7 +6,7 @@ columns and the range of prompts it asks for. The parts are those that were ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from specdistill.builders.shards import SHARD_ROWS, WHOLE, Shard, shards_of
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
-from specdistill.schemas.vocabulary import Arm, RejectReason
+from specdistill.schemas.vocabulary import Arm, ParseOutcome, RejectReason
 
 LIGHT_PROMPT = ["prompt_id", "category", "outcome_hint", "group_id"]
 """What is held of every prompt."""
@@ -144,19 +144,26 @@ class Stored:
     def screened(self, shard: Shard = WHOLE) -> pl.DataFrame:
         """What the screens say of current candidates: candidate_id, reason (null when it passes), detail, clauses."""
         parts = [part for part in self._candidates if shard.meets(part.low, part.high)]
-        kept, others = self.screens.of(parts)
-        looked = screen_frame(self._looked_at(others, shard), self.prompt_rows(shard), self.facts, self.recipe.screens)
-        failed = pl.col("reason").eq_missing(pl.lit(RejectReason.CALL_FAILED.value))
-        return (
-            pl.concat([kept, looked.lazy()])
-            .join(self.candidates(shard).select("candidate_id"), on="candidate_id", how="semi")
-            .sort(failed, maintain_order=True)  # a call that failed and later succeeded has two rows
+        current = self.candidates(shard)
+        # A call that failed and later succeeded has two rows with one id, and so may have two findings.
+        failed = pl.col("parse") == ParseOutcome.FAILED
+        found_failed = pl.col("reason").eq_missing(pl.lit(RejectReason.CALL_FAILED.value))
+        kept = (
+            self.screens.of(parts)[0]
+            .join(current.select("candidate_id", "parse"), on="candidate_id", how="inner")
+            .filter(found_failed == failed)
+            .drop("parse")
             .unique("candidate_id", keep="first", maintain_order=True)
             .collect()
         )
+        others = current.join(kept.lazy(), on="candidate_id", how="anti").select(LOOKED_AT).collect()
+        if others.is_empty():
+            return kept
+        looked = screen_frame(others, self.prompt_rows(shard), self.facts, self.recipe.screens)
+        return pl.concat([kept, looked])
 
     def unscreened(self) -> Iterator[tuple[Part, pl.DataFrame]]:
-        """Parts of candidates without kept findings, each with its candidates and their prompts."""
+        """Parts of candidates without kept findings, each with its candidates whose prompt is in the run, and that."""
         others = self.screens.of(self._candidates)[1]
         while others:
             few = [others.pop(0)]
@@ -166,12 +173,8 @@ class Stored:
             prompts = scan_parts(self._prompts, PROMPTS).join(asked, on="prompt_id", how="semi")
             texts = prompts.select("prompt_id", "prompt").collect()
             for part in few:
-                rows = self._looked_at([part], WHOLE)
-                yield part, rows.join(texts, on="prompt_id", how="left", maintain_order="left")
-
-    @staticmethod
-    def _looked_at(parts: Sequence[Part], shard: Shard) -> pl.DataFrame:
-        return scan_parts(parts, CANDIDATES, shard).select(LOOKED_AT).collect()
+                rows = scan_parts([part], CANDIDATES).select(LOOKED_AT).collect()
+                yield part, rows.join(texts, on="prompt_id", how="inner", maintain_order="left")
 
     def rows(self, shard: Shard = WHOLE) -> Rows:
         """All of a range, in memory, candidates and judgments ordered by id."""

@@ -119,3 +119,21 @@ def test_a_call_that_failed_and_then_succeeded_is_judged_by_what_came(built, tmp
     stored = Stored(layout, load_recipe(layout.recipe))
     assert_frame_equal(stored.screened().sort("candidate_id"), looked_at(stored))
     assert "call_failed" not in set(stored.screened()["reason"].drop_nulls())
+
+
+@pytest.mark.integration
+def test_candidates_of_prompts_that_go_and_come_back(tmp_path):
+    layout = RunLayout(tmp_path / "run")
+    with FakeOpenAI() as server:
+        assert build(write_recipe(tmp_path, server.url, per_category=2), layout.root).returncode == 0
+        whole = Stored(layout, load_recipe(layout.recipe)).screened().sort("candidate_id")
+        shutil.rmtree(layout.screens)
+        assert build(write_recipe(tmp_path, server.url, per_category=1), layout.root).returncode == 0
+        fewer = Stored(layout, load_recipe(layout.recipe)).screened()
+        assert 0 < fewer.height < whole.height
+        calls = server.calls
+        assert build(write_recipe(tmp_path, server.url, per_category=2), layout.root).returncode == 0
+        assert server.calls == calls
+    stored = Stored(layout, load_recipe(layout.recipe))
+    assert_frame_equal(stored.screened().sort("candidate_id"), whole)
+    assert_frame_equal(looked_at(stored), whole)
