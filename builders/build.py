@@ -61,7 +61,7 @@ class Observer:
         note: told what happens, in a sentence.
         planned: told what is still to be done, once.
         rows: told (`candidates` or `judgments`, new rows) as they come.
-        step: told (what is done to the prompts, rows done, rows in all or 0).
+        step: told (what is done to prompts or candidates, rows done, rows in all or 0).
     """
 
     note: Callable[[str], None] = lambda text: None
@@ -283,9 +283,10 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
     comparisons = stored_comparisons(layout, recipe)
-    decided = decide_run(stored, people)
+    decided = decide_run(stored, people, observer.step)
     states = quota_states(decided, stored.prompts, recipe)
-    counts = write_sets(layout, chain(held_out(layout), sets_of_run(stored, decided, people, comparisons)))
+    sets = sets_of_run(stored, decided, people, comparisons, observer.step)
+    counts = write_sets(layout, chain(held_out(layout), sets))
     labels = stored_labels(layout)
     calibration = calibrate(population_of(decided), labels, recipe.judge.threshold)
     write_manifest(layout, recipe, counts, calibration, as_dicts(states), order_numbers(comparisons))

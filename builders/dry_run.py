@@ -16,7 +16,6 @@ from specdistill.builders.asking import generation_messages
 from specdistill.builders.assumptions import Assumptions, Kind, Measured, scaled
 from specdistill.builders.build import resolved
 from specdistill.builders.capacity import CLASSIFY, COMPARE, estimate
-from specdistill.builders.cleaning.clean import Step, nobody
 from specdistill.builders.comparing import compare_messages
 from specdistill.builders.contexts import SpecContexts
 from specdistill.builders.engines.embedded import EMBEDDED, cache_dir, resolve_model
@@ -26,6 +25,7 @@ from specdistill.builders.measured import measure_run
 from specdistill.builders.pipelines import GENERATE_OF, JUDGE_OF
 from specdistill.builders.pool import make_prompts
 from specdistill.builders.rewriting import repair_messages, revise_messages
+from specdistill.builders.steps import Step, nobody
 from specdistill.errors import SpecError
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import Arm, RemovalReason

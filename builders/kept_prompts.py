@@ -18,11 +18,11 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.cleaning.clean import Step, nobody
 from specdistill.builders.commits import Commits, split_id
 from specdistill.builders.labelling import LabelStatus, label_messages, label_schema
 from specdistill.builders.parts import read_parts
 from specdistill.builders.pool import Labeller, Prompts, make_prompts
+from specdistill.builders.steps import Step, nobody
 from specdistill.errors import PromptError, RunError
 from specdistill.schemas.digest import digest
 from specdistill.schemas.files import write_whole

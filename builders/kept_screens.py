@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ import polars as pl
 
 from specdistill.builders.parts import Part, parquet_bytes
 from specdistill.builders.screens import SCREENED, Screening, SpecFacts
+from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.digest import digest
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.recipe import Screens
@@ -78,11 +79,8 @@ class KeptScreens:
                 shutil.rmtree(other)
 
 
-def keep_screens(stored: Stored, step: Callable[[str, int, int], None] = lambda name, done, total: None) -> None:
+def keep_screens(stored: Stored, step: Step = nobody) -> None:
     """Look at all stored candidates that have no kept findings and whose prompt is in the run.
-
-    Args:
-        step: told (what is done, rows done, rows in all).
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.

@@ -12,7 +12,6 @@ from distilabel.pipeline import Pipeline
 from distilabel.typing import FormattedInput
 from pydantic import PrivateAttr
 
-from specdistill.builders.cleaning.clean import Step
 from specdistill.builders.contexts import UNION
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.engines.factory import EnginePool, Host
@@ -21,6 +20,7 @@ from specdistill.builders.ledger import Ledger
 from specdistill.builders.pipelines import ReadRows
 from specdistill.builders.pool import Labelled, Labeller
 from specdistill.builders.runner import Hooks, run_to_end, walk
+from specdistill.builders.steps import Step
 from specdistill.builders.tasks import SampledTask
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Classifier, Recipe

@@ -9,11 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.cleaning.clean import Step, all_removed, clean, nobody, removal_counts
+from specdistill.builders.cleaning.clean import all_removed, clean, removal_counts
 from specdistill.builders.cleaning.decontaminate import decontaminate
 from specdistill.builders.cleaning.evalsets import read_eval_sets
 from specdistill.builders.commits import Commits
 from specdistill.builders.prompts import read_pool, tabled
+from specdistill.builders.steps import Step, nobody
 from specdistill.errors import PromptError
 from specdistill.schemas.pool import REMOVED
 from specdistill.schemas.recipe import Recipe

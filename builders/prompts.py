@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from specdistill.builders.cleaning.clean import Links, Step, nobody
+from specdistill.builders.cleaning.clean import Links
 from specdistill.builders.cleaning.texts import whole_text
 from specdistill.builders.commits import Commits
 from specdistill.builders.sources import source_rows
+from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.digest import digest
 from specdistill.schemas.pool import POOL_SCHEMA, REMOVED
 from specdistill.schemas.recipe import Recipe

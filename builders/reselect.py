@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from specdistill.builders.build import Result, derive
+from specdistill.builders.build import Observer, Result, derive
 from specdistill.builders.calibration import keep_labels, population_of, stored_labels, threshold_for
 from specdistill.builders.keys import generator_digest, judge_digest
 from specdistill.builders.run import locked, open_run, save_recipe
@@ -21,7 +21,12 @@ from specdistill.schemas.recipe_file import load_recipe
 
 
 def reselect(
-    root: Path, overrides: Sequence[str] = (), *, labels: Path | None = None, precision: float | None = None
+    root: Path,
+    overrides: Sequence[str] = (),
+    *,
+    labels: Path | None = None,
+    precision: float | None = None,
+    observer: Observer | None = None,
 ) -> Result:
     """Derive all sets of a run again, without a model call.
 
@@ -30,6 +35,7 @@ def reselect(
         labels: file of human labels; they are kept in the run.
         precision: set the threshold to the lowest one whose accepted rows are good in at least this share, by the
             run's labels.
+        observer: told how far it is where settings of the screens changed.
 
     Raises:
         SelectionError: a setting asks for rows that are not there, or labels that cannot be read or do not suffice.
@@ -46,7 +52,7 @@ def reselect(
                 layout.recipe, [*overrides, f"judge.threshold={reaching(precision, recipe, layout, known)!r}"]
             )
         save_recipe(layout, recipe)
-        return derive(recipe, layout)
+        return derive(recipe, layout, observer)
 
 
 def reaching(target: float, recipe: Recipe, layout: RunLayout, labels: pl.DataFrame) -> float:

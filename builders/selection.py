@@ -18,6 +18,7 @@ from specdistill.builders.pairs import outline, preference_pairs
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets, with_verdict
 from specdistill.builders.splits import split_of
+from specdistill.builders.steps import Step, nobody
 from specdistill.builders.stored import Stored
 from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
@@ -133,7 +134,11 @@ def select(
 
 
 def sets_of_run(
-    stored: Stored, decided: pl.DataFrame, people: People = NOBODY, comparisons: pl.DataFrame | None = None
+    stored: Stored,
+    decided: pl.DataFrame,
+    people: People = NOBODY,
+    comparisons: pl.DataFrame | None = None,
+    step: Step = nobody,
 ) -> Iterator[Sets]:
     """`select` of a run, one range of prompts after the other.
 
@@ -144,7 +149,7 @@ def sets_of_run(
     pairs = pairs_of(decided, recipe, people, comparisons)
     splits = split_of(stored.prompts, recipe.split)
     fates = decided.select("candidate_id", *(name for name in decided.columns if name not in CANDIDATES.names))
-    for shard in stored.shards:
+    for shard in stored.walk("deriving sets", step):
         candidates = stored.candidates(shard).select(CANDIDATES.names).collect()
         candidates = pl.concat([candidates, people.written(candidates).select(CANDIDATES.names)])
         rows = candidates.join(fates, on="candidate_id", how="inner")
@@ -164,11 +169,11 @@ def pairs_of(
     return pairs.with_columns(pl.when(confirmed).then(pl.lit("confirmed")).alias("audit"))
 
 
-def decide_run(stored: Stored, people: People = NOBODY) -> pl.DataFrame:
+def decide_run(stored: Stored, people: People = NOBODY, step: Step = nobody) -> pl.DataFrame:
     """Every candidate of a run with its scores and its fate, as `decide_all`, but without any text."""
     recipe = stored.recipe
     ranges = []
-    for shard in stored.shards:
+    for shard in stored.walk("deciding", step):
         candidates = stored.candidates(shard).select(*KEYS, *outline()).collect()
         screened, scores = stored.screened(shard), scores_of(stored.judgments(shard), recipe)
         originals = pl.col("candidate_id").is_in([correction[0] for correction in people.corrections])

@@ -18,6 +18,7 @@ from specdistill.builders.keys import generator_digest, judge_digest, rewrite_di
 from specdistill.builders.parts import Part, scan_parts, whole_parts
 from specdistill.builders.screens import LOOKED_AT, SpecFacts, screen_frame
 from specdistill.builders.shards import SHARD_ROWS, WHOLE, Shard, shards_of
+from specdistill.builders.steps import Step
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES, CLAUSES, JUDGMENTS, PROMPTS
@@ -70,6 +71,14 @@ class Stored:
         expected = self.prompts.height * sum(samples_asked(self.recipe).values()) * max(1, judged)
         longest = max(expected, *(sum(part.rows for part in parts) for parts in (self._candidates, self._judgments)))
         return shards_of(self.prompts["prompt_id"], longest, self.shard_rows)
+
+    def walk(self, name: str, step: Step) -> Iterator[Shard]:
+        """Every range of prompts; `step` is told after each."""
+        done = 0
+        for shard in self.shards:
+            yield shard
+            done += shard.of(self.prompts).height
+            step(name, done, self.prompts.height)
 
     @property
     def candidate_parts(self) -> list[Part]:

@@ -7,7 +7,7 @@ outcome is what a model must learn. They stay, and stay together when the set is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,15 @@ from specdistill.builders.cleaning import meaning, near
 from specdistill.builders.cleaning.language import languages
 from specdistill.builders.cleaning.private import private_flags
 from specdistill.builders.cleaning.texts import normal, user_text, whole_text
+from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.pool import REMOVED
 from specdistill.schemas.recipe_prompts import Clean
 from specdistill.schemas.vocabulary import RemovalReason
 
-Step = Callable[[str, int, int], None]
-"""Told (what is being done, rows done, rows in all)."""
 Links = list[tuple[str, str]]
 """Pairs of prompt_ids that must stay on one side of a split."""
 ROUNDS = 10
 """Most times that near-duplicates are looked for among what is left; large crowds take several."""
-
-
-def nobody(step: str, done: int, total: int) -> None:
-    """Nobody watches."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from specdistill.builders.cleaning import meaning
-from specdistill.builders.cleaning.clean import Sieve, Step, nobody
+from specdistill.builders.cleaning.clean import Sieve
 from specdistill.builders.cleaning.texts import normal, user_text
+from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.recipe_prompts import Overlap
 from specdistill.schemas.slices import text_slices
 from specdistill.schemas.vocabulary import RemovalReason

@@ -15,7 +15,7 @@ from distilabel.pipeline import Pipeline
 from distilabel.typing import FormattedInput
 from pydantic import PrivateAttr
 
-from specdistill.builders.cleaning.clean import Step, clean, removal_counts
+from specdistill.builders.cleaning.clean import clean, removal_counts
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.engines.factory import EnginePool
 from specdistill.builders.growing.asking import (
@@ -32,6 +32,7 @@ from specdistill.builders.ledger import Ledger
 from specdistill.builders.pipelines import ReadRows
 from specdistill.builders.prompts import pool_frame, prompt_id
 from specdistill.builders.runner import Hooks, run_to_end, walk
+from specdistill.builders.steps import Step
 from specdistill.builders.tasks import SampledTask
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Recipe

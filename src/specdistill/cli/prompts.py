@@ -20,10 +20,10 @@ def check(
     as_json: bool = JsonFlag,
 ) -> None:
     """Read, clean, decontaminate and split the recipe's prompts without a model call, and say what became of them."""
-    from specdistill.builders.cleaning.clean import Step
     from specdistill.builders.parts import parquet_bytes
     from specdistill.builders.pool import make_prompts
     from specdistill.builders.splits import split_of
+    from specdistill.builders.steps import Step
     from specdistill.cli.progress import Progress
     from specdistill.schemas.files import write_whole
     from specdistill.schemas.recipe_file import load_recipe

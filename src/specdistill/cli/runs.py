@@ -79,8 +79,10 @@ def select(
     from specdistill.builders.reselect import reselect
     from specdistill.builders.run import open_run
     from specdistill.cards.report import write_report
+    from specdistill.cli.progress import Progress
 
-    result = reselect(run, overrides or (), labels=labels, precision=precision)
+    with Progress(open_run(run)[1]) as progress:
+        result = reselect(run, overrides or (), labels=labels, precision=precision, observer=progress.observer())
     report = write_report(result.layout)
     if as_json:
         counted = {"counts": result.counts, "calibration": result.calibration, "shortfalls": result.shortfalls}
