@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from specdistill.builders.code import code_digest
 from specdistill.builders.commits import Commits, split_id
 from specdistill.builders.labelling import LabelStatus, label_messages, label_schema
 from specdistill.builders.parts import read_parts
@@ -36,6 +35,7 @@ from specdistill.specs.model import Spec
 HERE = Path(__file__).parent
 CODE = (
     "cleaning/*.py",
+    "code.py",
     "pool.py",
     "prompts.py",
     "sources.py",
@@ -45,6 +45,7 @@ CODE = (
     "label_task.py",
     "contexts.py",
     "kept_prompts.py",
+    "steps.py",
     "../schemas/*.py",
 )
 """Whose text is part of the key."""
@@ -101,7 +102,7 @@ def key_of(recipe: Recipe, spec: Spec, base: Path, seeds: list[Path], commits: C
         shown = label_messages(spec, [{"role": "user", "content": ""}])
         asked = [recipe.classifier.model_dump(mode="json"), shown, label_schema(spec)]
     return digest(
-        code_digest(),
+        code_digest(HERE, CODE, PACKAGES),
         [category.id for category in spec.categories],
         [content(source, base, commits) for source in recipe.prompts],
         [content(asked_set, base, commits) for asked_set in recipe.decontaminate],
@@ -141,13 +142,6 @@ def file_digest(path: Path) -> str:
             file=path,
         ) from exc
     return found.hexdigest()
-
-
-@lru_cache(maxsize=1)
-def code_digest(here: Path = HERE) -> str:
-    """Digest of the code that makes prompts of sources, and of the versions of what it stands on."""
-    files = sorted({path.resolve() for pattern in CODE for path in here.glob(pattern)})
-    return digest([file_digest(path) for path in files], [version(name) for name in PACKAGES])
 
 
 def keep(layout: RunLayout, made: Prompts) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import cache
 from hashlib import blake2b
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from specdistill.builders.code import code_digest
 from specdistill.builders.parts import Part, parquet_bytes
 from specdistill.builders.screens import SCREENED, Screening, SpecFacts
 from specdistill.builders.steps import Step, nobody
@@ -28,18 +27,19 @@ from specdistill.schemas.recipe import Screens
 if TYPE_CHECKING:
     from specdistill.builders.stored import Stored
 
+HERE = Path(__file__).parent
 CODE = (
-    "specdistill.builders.filters",
-    "specdistill.builders.language",
-    "specdistill.builders.reasoning",
-    "specdistill.builders.screens",
-    "specdistill.schemas.citations",
-    "specdistill.schemas.copying",
-    "specdistill.schemas.leak",
-    "specdistill.schemas.policy_talk",
-    "specdistill.schemas.vocabulary",
+    "filters.py",
+    "language.py",
+    "reasoning.py",
+    "screens.py",
+    "../schemas/citations.py",
+    "../schemas/copying.py",
+    "../schemas/leak.py",
+    "../schemas/policy_talk.py",
+    "../schemas/vocabulary.py",
 )
-"""Modules that decide what is found."""
+"""Whose text decides what is found."""
 
 
 class KeptScreens:
@@ -96,14 +96,7 @@ def keep_screens(stored: Stored, step: Step = nobody) -> None:
 def rules_digest(facts: SpecFacts, limits: Screens) -> str:
     """Digest of all that a finding depends on besides the candidate and its prompt; Python has the Unicode tables."""
     rules = [sorted(facts.anchors), sorted(facts.shingles), limits.model_dump(mode="json")]
-    return digest("screens", *rules, code_digest(), sys.version_info[:3])
-
-
-@cache
-def code_digest() -> str:
-    """Digest of the modules in CODE as they are on disk."""
-    found = (find_spec(name) for name in CODE)
-    return digest("code", [Path(one.origin).read_text() for one in found if one and one.origin])
+    return digest("screens", *rules, code_digest(HERE, CODE), sys.version_info[:3])
 
 
 def content_mark(data: bytes) -> str:

@@ -149,11 +149,11 @@ def test_the_code_is_in_the_key(tmp_path):
     copy = tmp_path / "builders"
     shutil.copytree(module.HERE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(module.HERE.parent / "schemas", tmp_path / "schemas", ignore=shutil.ignore_patterns("__pycache__"))
-    before = code_digest.__wrapped__(copy)
+    before = code_digest.__wrapped__(copy, module.CODE, module.PACKAGES)
     for name in ("cleaning/near.py", "prompts.py", "../schemas/similar.py"):
         path = copy / name
         path.write_text(path.read_text() + "# changed\n")
-        after = code_digest.__wrapped__(copy)
+        after = code_digest.__wrapped__(copy, module.CODE, module.PACKAGES)
         assert after != before, name
         before = after
 
