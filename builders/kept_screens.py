@@ -10,14 +10,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from specdistill.builders.code import code_digest
-from specdistill.builders.parts import Part, parquet_bytes
+from specdistill.builders.parts import Part, content_mark, parquet_bytes
 from specdistill.builders.screens import SCREENED, Screening, SpecFacts
 from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.digest import digest
@@ -88,6 +87,7 @@ def keep_screens(stored: Stored, step: Step = nobody) -> None:
     stored.screens.drop_others()
     total, done = sum(part.rows for part in stored.screens.of(stored.candidate_parts)[1]), 0
     for part, rows in stored.unscreened():
+        # One for each part: a call that failed and later succeeded has the same id in two of them.
         screening = Screening(stored.facts, stored.recipe.screens)
         stored.screens.keep(part.path, screening.frame(rows.iter_rows(named=True)))
         step("screening candidates", done := done + part.rows, total)
@@ -97,11 +97,6 @@ def rules_digest(facts: SpecFacts, limits: Screens) -> str:
     """Digest of all that a finding depends on besides the candidate and its prompt; Python has the Unicode tables."""
     rules = [sorted(facts.anchors), sorted(facts.shingles), limits.model_dump(mode="json")]
     return digest("screens", *rules, code_digest(HERE, CODE), sys.version_info[:3])
-
-
-def content_mark(data: bytes) -> str:
-    """The part of a file's name that says what its bytes are."""
-    return blake2b(data, digest_size=12).hexdigest()
 
 
 def is_whole(path: Path) -> bool:

@@ -49,6 +49,11 @@ def parquet_bytes(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
+def content_mark(data: bytes) -> str:
+    """What a file's name says of its bytes."""
+    return blake2b(data, digest_size=12).hexdigest()
+
+
 def write_part(folder: Path, frame: pl.DataFrame) -> Path | None:
     """Write one part; nothing for an empty frame.
 
@@ -61,7 +66,7 @@ def write_part(folder: Path, frame: pl.DataFrame) -> Path | None:
     if frame.is_empty():
         return None
     data = parquet_bytes(frame)
-    path = folder / f"part-{blake2b(data, digest_size=12).hexdigest()}.parquet"
+    path = folder / f"part-{content_mark(data)}.parquet"
     if not path.exists():
         write_whole(path, data)
     return path
@@ -69,7 +74,7 @@ def write_part(folder: Path, frame: pl.DataFrame) -> Path | None:
 
 def is_whole(path: Path, data: bytes) -> bool:
     """Whether a part's bytes are those that its name says."""
-    return blake2b(data, digest_size=12).hexdigest() == path.stem.removeprefix("part-")
+    return content_mark(data) == path.stem.removeprefix("part-")
 
 
 def damaged_parts(folder: Path) -> list[Path]:

@@ -154,20 +154,21 @@ class Stored:
         """What the screens say of current candidates: candidate_id, reason (null when it passes), detail, clauses."""
         parts = [part for part in self._candidates if shard.meets(part.low, part.high)]
         current = self.candidates(shard)
+        ids = current.select("candidate_id", "parse").collect()
         # A call that failed and later succeeded has two rows with one id, and so may have two findings.
         failed = pl.col("parse") == ParseOutcome.FAILED
         found_failed = pl.col("reason").eq_missing(pl.lit(RejectReason.CALL_FAILED.value))
         kept = (
             self.screens.of(parts)[0]
-            .join(current.select("candidate_id", "parse"), on="candidate_id", how="inner")
+            .join(ids.lazy(), on="candidate_id", how="inner")
             .filter(found_failed == failed)
             .drop("parse")
             .unique("candidate_id", keep="first", maintain_order=True)
             .collect()
         )
+        if kept.height == ids.height:
+            return kept  # without reading a text
         others = current.join(kept.lazy(), on="candidate_id", how="anti").select(LOOKED_AT).collect()
-        if others.is_empty():
-            return kept
         looked = screen_frame(others, self.prompt_rows(shard), self.facts, self.recipe.screens)
         return pl.concat([kept, looked])
 
