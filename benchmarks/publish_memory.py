@@ -10,51 +10,48 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
-import pyarrow.parquet as pq
 from peaks import measure
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 GROUP = 100
-"""Rows of a row group."""
+"""Rows that are made together."""
 
 
 def big_run(root: Path, gigabytes: float, row_bytes: int) -> float:
     """A small synthetic run, one config of which is grown; gives its size in GB."""
-    from run_fixture import write_run
+    from run_fixture import put_set, write_run
 
     layout = write_run(root, prompts=60)
-    path = layout.dataset("rejected", "train")
-    small = pl.read_parquet(path)
+    small = pl.read_parquet(layout.dataset("rejected", "train"))
     one = small.filter(pl.col("reason") == "malformed").head(1)
     candidates = pl.concat([pl.read_parquet(part) for part in layout.candidates.glob("*.parquet")])
     asked = candidates.filter(pl.col("candidate_id") == one["id"][0])
     rows = int(gigabytes * 1e9 / row_bytes)
-    ids: list[str] = []
-    with pq.ParquetWriter(path, small.to_arrow().schema, compression="zstd", compression_level=1) as writer:
-        writer.write_table(small.to_arrow())
+    ids = [f"big{number:09d}" for number in range(rows)]
+
+    def frames() -> Iterator[pl.DataFrame]:
+        yield small
         for start in range(0, rows, GROUP):
-            named = [f"big{number:09d}" for number in range(start, min(start + GROUP, rows))]
+            named = ids[start : start + GROUP]
             raw = [base64.b64encode(os.urandom(row_bytes)).decode() for _ in named]
-            more = pl.concat([one] * len(named)).with_columns(pl.Series("id", named), pl.Series("raw", raw))
-            writer.write_table(more.to_arrow(), row_group_size=GROUP)
-            ids += named
+            yield pl.concat([one] * len(named)).with_columns(pl.Series("id", named), pl.Series("raw", raw))
+
+    put_set(layout, "rejected", "train", frames())
     grown = pl.concat([asked] * len(ids)).with_columns(pl.Series("candidate_id", ids), raw=pl.lit(None, pl.String))
     grown.write_parquet(layout.candidates / "part-big.parquet")
-    manifest = json.loads(layout.manifest.read_text()) | {"files": {}}
-    layout.manifest.write_text(json.dumps(manifest))
-    return path.stat().st_size / 1e9
+    return sum(path.stat().st_size for path in layout.shards("rejected", "train")) / 1e9
 
 
 def publish(run: Path, repo: str, env: dict[str, str], scan: bool, note: Path) -> tuple[float, float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import AuditEntry, FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.verify import read_manifest
+from specdistill.schemas.verify import file_digest, read_manifest
 from specdistill.schemas.vocabulary import CONFIGS
 
 PACKAGES = (
@@ -166,9 +165,8 @@ def stage_entries(layout: RunLayout) -> dict[str, StageEntry]:
 
 def file_entry(path: Path) -> FileEntry:
     """Checksum, size and rows of one file."""
-    data = path.read_bytes()
     rows = pl.scan_parquet(path).select(pl.len()).collect().item() if path.suffix == ".parquet" else None
-    return FileEntry(sha256=sha256(data).hexdigest(), bytes=len(data), rows=rows)
+    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
 
 
 def installed() -> dict[str, str]:

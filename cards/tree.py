@@ -21,13 +21,13 @@ from specdistill.cards.card import card_text
 from specdistill.cards.numbers import Numbers, numbers
 from specdistill.cards.plots import render_plots
 from specdistill.cards.report import numbers_json
-from specdistill.cards.shards import SHARD_BYTES, write_split
 from specdistill.cards.statistics import height
 from specdistill.errors import InvariantError, PublishError, RunError, UsageError
 from specdistill.schemas.configs import TABLES
+from specdistill.schemas.features import features
 from specdistill.schemas.files import disk_error, sync_folder
 from specdistill.schemas.invariants import NAMED, Violation, check_run, scan_frame, scan_sets
-from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.layout import RunLayout, shard_names
 from specdistill.schemas.manifest import FileEntry, Manifest, Release
 from specdistill.schemas.verify import MANIFEST, file_digest, read_manifest
 
@@ -73,15 +73,14 @@ def build_tree(
     ask: Ask,
     *,
     previous: Manifest | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
-    """Write the tree of a release.
+    """Write the tree of a release. Its sets are the run's own files under another name (hard links), wherever the
+    file system allows it.
 
     Args:
         layout: a finished run.
         to_dir: where; must be missing, empty, or an earlier tree, which is then replaced.
         previous: manifest of the release before, for the changelog.
-        shard_bytes: size from which a Parquet shard is closed.
 
     Returns:
         The manifest as written.
@@ -105,7 +104,6 @@ def build_tree(
             layout,
             building,
             manifest.model_copy(update={"release": release, "recipe": shareable(manifest.recipe)}),
-            shard_bytes,
         )
         swap(building, to_dir)
     except OSError as exc:
@@ -182,8 +180,10 @@ def finished(layout: RunLayout) -> Manifest:
     """The run's manifest, once its files are proven to be those it lists.
 
     Raises:
-        RunError: a derived set was changed since, or is missing.
+        RunError: a derived set was changed since, is missing, or is not in the form it is published in.
     """
+    import pyarrow.parquet as pq
+
     manifest = read_manifest(layout.manifest)
     for name, entry in manifest.files.items():
         path = layout.root / name
@@ -191,6 +191,19 @@ def finished(layout: RunLayout) -> Manifest:
             raise RunError(
                 f"The run's file {name} is not the one its manifest lists.",
                 "Run `specdistill select` on the run to derive its sets anew.",
+                file=path,
+            )
+    for path in sorted(layout.datasets.glob("*/*.parquet")):
+        if path.relative_to(layout.root).as_posix() not in manifest.files:
+            raise RunError(
+                "The run's manifest does not list this file.",
+                "Run `specdistill select` on the run to derive its sets anew.",
+                file=path,
+            )
+        if pq.read_schema(path).metadata != features(TABLES[path.parent.name]).arrow_schema.metadata:
+            raise RunError(
+                "This file is not in the form it is published in: an earlier version of specdistill wrote it.",
+                "Run `specdistill select` on the run to derive its sets anew; no model is called.",
                 file=path,
             )
     return manifest
@@ -211,22 +224,24 @@ def refuse(broken: Sequence[Violation]) -> None:
         )
 
 
-def fill(layout: RunLayout, folder: Path, manifest: Manifest, shard_bytes: int) -> Manifest:
+def fill(layout: RunLayout, folder: Path, manifest: Manifest) -> Manifest:
     """Write every file of the tree into an empty folder; the manifest last."""
-    rows: dict[str, int] = {}
+    known: dict[str, FileEntry] = {}
     sets = published(scan_sets(layout.datasets))
     for config, splits in sets.items():
+        (folder / config).mkdir()
         for split in splits:
-            source = layout.dataset(config, split)
-            for shard in write_split(source, folder / config, split, TABLES[config], shard_bytes=shard_bytes):
-                rows[shard.relative_to(folder).as_posix()] = rows_of(shard)
+            shards = layout.shards(config, split)
+            for source, name in zip(shards, shard_names(split, len(shards)), strict=True):
+                link_or_copy(source, folder / config / name)
+                known[f"{config}/{name}"] = manifest.files[source.relative_to(layout.root).as_posix()]
     for pattern in SPEC_FILES:
         for path in sorted(layout.spec.glob(pattern)):
             copy = folder / "spec" / path.relative_to(layout.spec)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     clauses = scan_frame(layout.clauses).collect()
-    rows["spec/clauses.parquet"] = clauses.height
+    known["spec/clauses.parquet"] = manifest.files["spec/clauses.parquet"]
     measured: Numbers = numbers(sets, manifest, clauses)
     plots = render_plots(measured)
     (folder / "report").mkdir()
@@ -234,15 +249,8 @@ def fill(layout: RunLayout, folder: Path, manifest: Manifest, shard_bytes: int) 
         (folder / "report" / name).write_bytes(data)
     manifest = manifest.model_copy(update={"counts": measured["rows"], "files": {}})
     (folder / CARD).write_text(card_text(folder, manifest, measured, plots), encoding="utf-8")
-    files = {
-        path.relative_to(folder).as_posix(): FileEntry(
-            sha256=file_digest(path),
-            bytes=path.stat().st_size,
-            rows=rows.get(path.relative_to(folder).as_posix()),
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: known.get(name) or file_entry(folder / name) for name in names}
     manifest = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -256,9 +264,20 @@ def published(sets: Mapping[str, Mapping[str, pl.LazyFrame]]) -> dict[str, dict[
     return {config: splits for config, splits in full.items() if splits}
 
 
-def rows_of(shard: Path) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(pl.scan_parquet(shard).select(pl.len()).collect().item())
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no such thing, or it is another one.
+
+    Files of runs and releases are replaced, never written to, so a name that is kept keeps its content.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Checksum and size of a file."""
+    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size)
 
 
 def swap(building: Path, to_dir: Path) -> None:

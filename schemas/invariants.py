@@ -17,7 +17,7 @@ import polars as pl
 from specdistill.errors import SchemaError
 from specdistill.schemas.audit import VERDICTS, Final, Kind
 from specdistill.schemas.configs import TABLES
-from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.layout import RunLayout, split_of_file
 from specdistill.schemas.manifest import Manifest
 from specdistill.schemas.table import Table
 from specdistill.schemas.verify import read_manifest
@@ -212,18 +212,18 @@ def columns(sets: Sets, config: str, *names: str | pl.Expr) -> pl.DataFrame:
 
 
 def scan_sets(datasets: Path) -> dict[str, dict[str, pl.LazyFrame]]:
-    """All derived sets of a run, from `datasets/CONFIG/SPLIT.parquet`, in card order, `train` first, not yet read.
+    """All derived sets of a run, from its `datasets/`, in card order, `train` first, not yet read.
 
     Raises:
         SchemaError: a file cannot be read.
     """
     order = {config: number for number, config in enumerate(TABLES)}
+    files: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(datasets.glob("*/*.parquet")):
+        files.setdefault((path.parent.name, split_of_file(path)), []).append(path)
     sets: dict[str, dict[str, pl.LazyFrame]] = {}
-    for path in sorted(
-        datasets.glob("*/*.parquet"),
-        key=lambda path: (order.get(path.parent.name, 99), path.stem != "train", path.stem),
-    ):
-        sets.setdefault(path.parent.name, {})[path.stem] = scan_frame(path)
+    for config, split in sorted(files, key=lambda key: (order.get(key[0], 99), key[1] != "train", key[1])):
+        sets.setdefault(config, {})[split] = pl.concat([scan_frame(path) for path in files[config, split]])
     return sets
 
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_NUMBERED = re.compile(r"(.+)-\d{5}-of-\d{5}")
+
+
+def shard_names(split: str, count: int) -> list[str]:
+    """File names of a split's shards, as the Hub knows them."""
+    return [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+
+
+def split_of_file(path: Path) -> str:
+    """The split that a Parquet file of a run or a release belongs to."""
+    found = _NUMBERED.fullmatch(path.stem)
+    return found[1] if found else path.stem
 
 
 @dataclass(frozen=True)
@@ -128,12 +142,22 @@ class RunLayout:
 
     @property
     def datasets(self) -> Path:
-        """`datasets/CONFIG/SPLIT.parquet`: derived sets."""
+        """`datasets/CONFIG/SPLIT.parquet`: derived sets; a large one is `SPLIT-00000-of-0000N.parquet`."""
         return self.root / "datasets"
 
     def dataset(self, config: str, split: str) -> Path:
-        """One derived file."""
+        """The file of a derived set that is one file."""
         return self.datasets / config / f"{split}.parquet"
+
+    def shards(self, config: str, split: str) -> list[Path]:
+        """Every file of a derived set, in order."""
+        found = sorted((self.datasets / config).glob(f"{split}*.parquet"))
+        return [path for path in found if split_of_file(path) == split]
+
+    @property
+    def deciding(self) -> Path:
+        """`.deciding/`: work files of a selection; gone when it ends."""
+        return self.root / ".deciding"
 
     @property
     def report(self) -> Path:

@@ -8,7 +8,7 @@ arguments. What the rows say is nonsense; that they fit together is the point.
 from __future__ import annotations
 
 import random
-from hashlib import sha256
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import polars as pl
 
 from specdistill import __version__
 from specdistill.builders.keys import candidate_id, generator_digest, judge_digest, judgment_id
+from specdistill.builders.manifest import file_entry
 from specdistill.builders.parts import write_part
 from specdistill.builders.prompts import prompt_table
 from specdistill.builders.selection import select
 from specdistill.builders.set_files import write_sets
+from specdistill.builders.shard_writer import ShardWriter
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout
@@ -100,13 +102,16 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(asked | changes)
 
 
-def write_run(folder: Path, seed: int = 0, prompts: int = 60, recipe: Recipe = recipe()) -> RunLayout:
+def write_run(
+    folder: Path, seed: int = 0, prompts: int = 60, recipe: Recipe = recipe(), small_files: bool = False
+) -> RunLayout:
     """Write a whole run folder.
 
     Args:
         folder: made if missing.
         seed: decides fates and scores.
         prompts: number of prompts, spread evenly over the categories (at most 192).
+        small_files: divide even sets of this size into several files.
     """
     layout = RunLayout(folder)
     rendered = write_policy(layout)
@@ -117,8 +122,31 @@ def write_run(folder: Path, seed: int = 0, prompts: int = 60, recipe: Recipe = r
     for parts, frame in ((layout.prompts, asked), (layout.candidates, sampled), (layout.judgments, judged)):
         write_part(parts, frame)
     sets = select(asked, sampled, judged, pl.read_parquet(layout.clauses), recipe)
-    write_manifest(layout, recipe, write_sets(layout, [sets]), rendered, (asked, sampled, judged))
+    sizes = {"shard_bytes": 10_000, "group_bytes": 20_000} if small_files else {}
+    write_manifest(layout, recipe, write_sets(layout, [sets], **sizes), rendered, (asked, sampled, judged))
     return layout
+
+
+def put_set(layout: RunLayout, config: str, split: str, frames: Iterable[pl.DataFrame]) -> None:
+    """Give a finished run other rows in a set, as if they had been derived, and have its manifest say so."""
+    with ShardWriter(layout.datasets / config, split, TABLES[config]) as writer:
+        for frame in frames:
+            writer.add(frame)
+        writer.close()
+        writer.place()
+    list_anew(layout)
+
+
+def list_anew(layout: RunLayout) -> None:
+    """Have the manifest of a finished run list the files that are there now, whatever is in them."""
+    manifest = Manifest.model_validate_json(layout.manifest.read_bytes())
+    layout.manifest.write_text(manifest.model_copy(update={"files": listed(layout)}).model_dump_json())
+
+
+def listed(layout: RunLayout) -> dict[str, FileEntry]:
+    """What a manifest says of a run's files."""
+    paths = sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
+    return {str(path.relative_to(layout.root)): file_entry(path) for path in paths}
 
 
 def write_policy(layout: RunLayout) -> dict[str, str]:
@@ -327,13 +355,6 @@ def write_manifest(
     """Write `manifest.json` with a fixed time, so that the same run has the same bytes."""
     spec = load_spec(layout.spec)
     asked, sampled, judged = tables
-    files = {}
-    for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses]):
-        data = path.read_bytes()
-        rows = pl.read_parquet(path).height if path.suffix == ".parquet" else None
-        files[str(path.relative_to(layout.root))] = FileEntry(
-            sha256=sha256(data).hexdigest(), bytes=len(data), rows=rows
-        )
     manifest = Manifest(
         name=recipe.name,
         created="2026-01-02T03:04:05+00:00",
@@ -362,7 +383,7 @@ def write_manifest(
             "run": StageEntry(rows=0, seconds=150.0),
         },
         counts=counts,
-        files=files,
+        files=listed(layout),
         packages={"polars": "2.1.0"},
     )
     layout.manifest.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import get_dataset_config_names, load_dataset
-from run_fixture import recipe, write_run
+from run_fixture import list_anew, put_set, recipe, write_run
 
 from specdistill.cards.card import citation, licence_entry, size_category
 from specdistill.cards.changes import changes
-from specdistill.cards.shards import GROUP_ROWS, write_split
+from specdistill.cards.check import check_release
 from specdistill.cards.tree import Ask, build_tree, shareable
 from specdistill.errors import InvariantError, PublishError, RunError, SchemaError, UsageError
-from specdistill.schemas.configs import KTO, TABLES
+from specdistill.schemas.configs import TABLES
 from specdistill.schemas.features import feature, features
 from specdistill.schemas.invariants import read_sets
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest, Release
-from specdistill.schemas.verify import verify_tree
+from specdistill.schemas.verify import read_manifest, verify_tree
 from specdistill.schemas.vocabulary import CONFIGS
 
 ASK = Ask("1.0.0", "CC-BY-4.0", languages=["en"])
@@ -180,14 +182,52 @@ def test_broken_promises_stop_the_release(tmp_path: Path) -> None:
     )
     frame = pl.read_parquet(path).with_columns(pl.concat_list(message).alias("completion"))
     frame.write_parquet(path)
-    with pytest.raises(RunError, match="sft/train"):
+    with pytest.raises(RunError, match="is not the one its manifest lists"):
         build_tree(layout, tmp_path / "t", ASK)
-    manifest = Manifest.model_validate_json(layout.manifest.read_bytes())
-    layout.manifest.write_text(manifest.model_copy(update={"files": {}}).model_dump_json())
+    put_set(layout, "sft", "train", [frame])
     with pytest.raises(InvariantError, match="answer_clean") as caught:
         build_tree(layout, tmp_path / "t", ASK)
     assert frame["id"][0] in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "r"] or not (tmp_path / "t").exists()
+
+
+def test_files_that_no_selection_of_today_wrote_stop_the_release(tmp_path: Path) -> None:
+    layout = write_run(tmp_path / "r", prompts=12)
+    frame = pl.read_parquet(layout.dataset("sft", "train"))
+    frame.write_parquet(layout.dataset("sft", "stray"))
+    with pytest.raises(RunError, match="does not list this file"):
+        build_tree(layout, tmp_path / "t", ASK)
+    list_anew(layout)
+    with pytest.raises(RunError, match="not in the form it is published in"):
+        build_tree(layout, tmp_path / "t", ASK)
+    layout.dataset("sft", "stray").unlink()
+    list_anew(layout)
+    build_tree(layout, tmp_path / "t", ASK)
+
+
+def test_a_release_holds_the_files_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = write_run(tmp_path / "r", prompts=96, small_files=True)
+    counts = read_manifest(layout.manifest).counts
+    assert len(layout.shards("judgments", "train")) > 1
+    build_tree(layout, tmp_path / "linked", ASK)
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    build_tree(layout, tmp_path / "copied", ASK)
+    for name, same in (("linked", True), ("copied", False)):
+        assert check_release(tmp_path / name) == []
+        for config, splits in counts.items():
+            for split, rows in splits.items():
+                own = layout.shards(config, split)
+                shards = sorted((tmp_path / name / config).glob(f"{split}-*.parquet"))
+                assert len(shards) == (len(own) if rows else 0)
+                assert all(one.samefile(other) == same for one, other in zip(shards, own, strict=False))
+    for config, splits in counts.items():
+        loaded = load_dataset(str(tmp_path / "linked"), config, cache_dir=str(tmp_path / "cache"))
+        assert {split: loaded[split].num_rows for split in loaded} == splits
+        assert loaded["train"].features == features(TABLES[config])
 
 
 def test_only_an_earlier_tree_is_replaced(run: RunLayout, tmp_path: Path) -> None:
@@ -228,32 +268,6 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert matter["pretty_name"] == evil
     assert "<script>" not in page.split("```bibtex")[0].replace("`", "")[: page.index("## How it was made")]
     assert "\n# no" not in page
-
-
-def test_large_splits_are_cut_into_shards_and_row_groups(tmp_path: Path) -> None:
-    rows = GROUP_ROWS * 2 + 7
-    frame = (
-        KTO.empty()
-        .clear(rows)
-        .with_columns(
-            pl.int_range(rows).cast(pl.String).alias("id"),
-            pl.int_range(rows).hash(seed=1).cast(pl.String).alias("category"),
-        )
-    )
-    frame.write_parquet(tmp_path / "source.parquet")
-    sizes = {"shard_bytes": 30_000, "group_bytes": 100_000}
-    shards = write_split(tmp_path / "source.parquet", tmp_path / "kto", "train", KTO, **sizes)
-    assert len(shards) > 1
-    assert [shard.name for shard in shards] == [
-        f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))
-    ]
-    assert pl.concat([pl.read_parquet(shard) for shard in shards])["id"].to_list() == frame["id"].to_list()
-    for shard in shards:
-        footer = pq.ParquetFile(shard).metadata
-        assert all(footer.row_group(at).num_rows <= GROUP_ROWS for at in range(footer.num_row_groups))
-    frame.select(reversed(frame.columns)).write_parquet(tmp_path / "other.parquet", row_group_size=123)
-    again = write_split(tmp_path / "other.parquet", tmp_path / "two", "train", KTO, **sizes)
-    assert [shard.read_bytes() for shard in again] == [shard.read_bytes() for shard in shards]
 
 
 @pytest.mark.integration

@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from hub_fixture import Fault, RunningHub, Worker, releases, running_hub
-from run_fixture import recipe, write_run
+from run_fixture import put_set, recipe, write_run
 
 from specdistill.cards.hub.objects import Objects
 from specdistill.cards.tree import Ask, build_tree
@@ -415,8 +415,7 @@ def test_private_repositories_are_private_from_the_first_byte(calm: Bench, tmp_p
 
 def plant(run: RunLayout, text: str) -> RunLayout:
     """Put a text into the first reasoning of the run's sft set, and make the manifest agree."""
-    path = run.dataset("sft", "train")
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(run.dataset("sft", "train"))
     message = pl.struct(
         pl.col("completion").list.last().struct.field("role"),
         pl.col("completion").list.last().struct.field("content"),
@@ -424,10 +423,7 @@ def plant(run: RunLayout, text: str) -> RunLayout:
     )
     first = pl.int_range(pl.len()) == 0
     frame = frame.with_columns(pl.when(first).then(pl.concat_list(message)).otherwise("completion").alias("completion"))
-    frame.write_parquet(path)
-    manifest = json.loads(run.manifest.read_text())
-    del manifest["files"]["datasets/sft/train.parquet"]
-    run.manifest.write_text(json.dumps(manifest))
+    put_set(run, "sft", "train", [frame])
     return run
 
 

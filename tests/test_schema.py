@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import polars as pl
 import pytest
-from run_fixture import write_run
+from run_fixture import list_anew, write_run
 from typer.testing import CliRunner
 
 from specdistill.cards.tree import Ask, build_tree
@@ -203,8 +203,7 @@ def test_the_commands(tmp_path: Path) -> None:
         for path in layout.datasets.glob("*/*.parquet"):
             if path.parent.name not in configs:
                 path.unlink()
-        manifest = json.loads(layout.manifest.read_text()) | {"files": {}}
-        layout.manifest.write_text(json.dumps(manifest))
+        list_anew(layout)
         build_tree(layout, tmp_path / version, Ask(version, "MIT"))
     code, text = run("diff", str(tmp_path / "1.0.0"), str(tmp_path / "1.1.0" / "README.md"))
     assert (code, text) == (0, "breaking: kto is gone\n1 changes; the next version is a major one\n")
