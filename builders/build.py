@@ -283,12 +283,12 @@ def derive(recipe: Recipe, layout: RunLayout, observer: Observer | None = None) 
     layout.manifest.unlink(missing_ok=True)
     people = people_of(layout, recipe)
     comparisons = stored_comparisons(layout, recipe)
-    decided = decide_run(stored, people, observer.step)
-    states = quota_states(decided, stored.prompts, recipe)
-    sets = sets_of_run(stored, decided, people, comparisons, observer.step)
-    counts = write_sets(layout, chain(held_out(layout), sets))
     labels = stored_labels(layout)
-    calibration = calibrate(population_of(decided), labels, recipe.judge.threshold)
+    with decide_run(stored, people, observer.step) as decided:
+        states = quota_states(decided, stored.prompts, recipe)
+        sets = sets_of_run(stored, decided, people, comparisons, observer.step)
+        counts = write_sets(layout, chain(held_out(layout), sets))
+        calibration = calibrate(population_of(decided), labels, recipe.judge.threshold) if labels.height else {}
     write_manifest(layout, recipe, counts, calibration, as_dicts(states), order_numbers(comparisons))
     return Result(layout, counts, stored.failed_calls(), calibration, shortfalls(states))
 

@@ -9,6 +9,7 @@ the one that was chosen by looking at the table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import sqrt
 from typing import Any
 
@@ -213,22 +214,23 @@ def threshold_for(population: pl.DataFrame, labels: pl.DataFrame, target: float,
     )
 
 
-def population_of(decided: pl.DataFrame) -> pl.DataFrame:
+def population_of(decided: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Judged candidates sampled with the spec that pass every filter but the threshold and the quota.
 
     Args:
-        decided: from `selection.decide_run` or `selection.decide_all`.
+        decided: `Decisions`, or all candidates in a list.
 
     Returns:
         id, score, score_mean, accepted.
     """
     seen = pl.col("reason").is_null() | (pl.col("reason").is_in(JUDGED) & (pl.col("arm") != Arm.CONTRAST))
-    return (
-        decided.filter(seen)
-        .drop_nulls("score")
-        .select(pl.col("candidate_id").alias("id"), "score", "score_mean", pl.col("reason").is_null().alias("accepted"))
-        .sort("id")
-    )
+    columns = [
+        pl.col("candidate_id").alias("id"),
+        "score",
+        "score_mean",
+        pl.col("reason").is_null().alias("accepted"),
+    ]
+    return pl.concat([frame.filter(seen).drop_nulls("score").select(columns) for frame in decided]).sort("id")
 
 
 def stored_labels(layout: RunLayout) -> pl.DataFrame:

@@ -197,7 +197,8 @@ def compare_pairs(recipe: Recipe, layout: RunLayout, ledger: Ledger, host: Host 
         Pairs that were asked about.
     """
     stored, people = Stored(layout, recipe), people_of(layout, recipe)
-    pairs = pairs_of(decide_run(stored, people), recipe, people)
+    with decide_run(stored, people) as decided:
+        pairs = pairs_of(decided, recipe, people)
     done = read_parts(layout.comparisons, COMPARISONS).filter(pl.col("error").is_null())
     finished = set(done["comparison_id"].to_list())
     wanted = wanted_comparisons(recipe, stored.contexts, pairs.iter_rows(named=True), finished)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from math import fsum
 
 import polars as pl
 
@@ -22,7 +23,23 @@ def preference_pairs(
     comparisons: pl.DataFrame | None = None,
     refused: Collection[str] = (),
 ) -> pl.DataFrame:
-    """Pairs of candidates of one prompt.
+    """The preference pairs of all judged candidates: `widest_pairs`, `balanced`, with their ids.
+
+    Args:
+        comparisons, refused: as for `widest_pairs`.
+    """
+    pairs = widest_pairs(judged, preference, mean_variance([judged]), comparisons, refused)
+    return with_id(balanced(pairs, preference))
+
+
+def widest_pairs(
+    judged: pl.DataFrame,
+    preference: Preference,
+    variance: float,
+    comparisons: pl.DataFrame | None = None,
+    refused: Collection[str] = (),
+) -> pl.DataFrame:
+    """Pairs of candidates of one prompt, decided prompt by prompt.
 
     Chosen: accepted by screens and threshold. Rejected: any judged candidate of any arm; a constitutional revision is
     paired with the answer it revises only. Both sides have a verdict of the same judges. The margin must exceed both
@@ -32,15 +49,16 @@ def preference_pairs(
     Args:
         judged: candidates with prompt_id, candidate_id, category, score, score_std, judge_samples, judges, passes,
             arm, parent_id, answer_key, answer_chars.
+        variance: of a candidate that was sampled once, from `mean_variance`.
         comparisons: pairwise judgments; with `preference.pairwise` only pairs that both orders confirm stay. None
             gives the pairs that are to be compared.
         refused: ids of pairs whose order people did not confirm; the next pair of the prompt takes their place.
 
     Returns:
-        id, prompt_id, category, chosen_id, rejected_id, revised, scores, margin, noise, length_ratio,
-        pairwise, arms; no texts.
+        prompt_id, category, chosen_id, rejected_id, revised, scores, margin, noise, length_ratio, pairwise, arms; no
+        texts.
     """
-    pairs = couples(judged).filter(
+    pairs = couples(judged, variance).filter(
         (pl.col("margin") > 0)
         & (pl.col("margin") >= preference.min_margin)
         & (pl.col("margin") > preference.noise_factor * pl.col("noise"))
@@ -59,14 +77,12 @@ def preference_pairs(
     pairs = pairs.filter(pl.int_range(pl.len()).over("prompt_id", "revised") < preference.pairs_per_prompt)
     if preference.pairwise is not None and comparisons is not None:
         pairs = confirmed(pairs, comparisons)
-    if preference.max_chosen_longer is not None:
-        pairs = balanced(pairs, preference.max_chosen_longer)
-    return with_id(pairs)
+    return pairs
 
 
-def couples(judged: pl.DataFrame) -> pl.DataFrame:
+def couples(judged: pl.DataFrame, variance: float) -> pl.DataFrame:
     """Every chosen with every rejected candidate that may stand against it, with margin, noise and lengths."""
-    side = judged.with_columns(squared_error(judged).alias("squared_error"))
+    side = judged.with_columns(squared_error(variance).alias("squared_error"))
     rejected, chosen = (
         side.select(
             "prompt_id",
@@ -145,11 +161,14 @@ def confirmed(pairs: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def balanced(pairs: pl.DataFrame, most: float) -> pl.DataFrame:
-    """The pairs with at most this share of longer chosen answers: length must not be what a preference teaches.
+def balanced(pairs: pl.DataFrame, preference: Preference) -> pl.DataFrame:
+    """The pairs with at most `max_chosen_longer` of longer chosen answers: length is not what a preference teaches.
 
     Of the pairs whose chosen answer is the longer one those with the narrowest margins go.
     """
+    most = preference.max_chosen_longer
+    if most is None:
+        return pairs
     longer = pl.col("length_ratio") > 1
     others = pairs.filter(~longer).height
     allowed = pairs.height if most >= 1 else int(most * others / (1 - most) + 1e-9)
@@ -164,12 +183,31 @@ def with_id(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.with_columns(pl.Series("id", ids, dtype=pl.String))
 
 
-def squared_error(judged: pl.DataFrame) -> pl.Expr:
+def mean_variance(ranges: Iterable[pl.DataFrame]) -> float:
+    """Mean variance of the judge's samples over the candidates that were sampled twice or more; 0 where none was.
+
+    The sum is exact before it is rounded, so it does not depend on how the candidates are divided (`math.fsum`).
+
+    Args:
+        ranges: candidates with score_std.
+    """
+    seen = 0
+
+    def squares() -> Iterator[float]:
+        nonlocal seen
+        for judged in ranges:
+            found = judged["score_std"].drop_nulls().pow(2)
+            seen += len(found)
+            yield from found
+
+    total = fsum(squares())
+    return total / seen if seen else 0.0
+
+
+def squared_error(variance: float) -> pl.Expr:
     """Squared standard error of each candidate's score over its judge samples.
 
     One sample has no spread of its own: it is given the mean variance of the others, so that a single sample never
     looks certain. Where nobody was sampled twice the noise is unknown, and counts as zero.
     """
-    variance = pl.col("score_std").pow(2)
-    pooled = judged.select(variance.mean()).item() if judged.height else None
-    return variance.fill_null(pooled or 0.0) / pl.col("judge_samples")
+    return pl.col("score_std").pow(2).fill_null(variance) / pl.col("judge_samples")

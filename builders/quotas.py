@@ -18,10 +18,13 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.decisions import Decisions
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import Arm, RejectReason
 
+LOOKED_AT = ("prompt_id", "category", "arm", "sample_index", "reason")
+"""What is looked at of a decided candidate."""
 JUDGE_AFTER = 20
 """Candidates of a cell before its acceptance rate can make it hopeless."""
 LEAST = 8
@@ -204,16 +207,13 @@ def own_samples(decided: pl.DataFrame) -> set[tuple[str, int]]:
     return set(own.select("prompt_id", "sample_index").iter_rows())
 
 
-def quota_states(decided: pl.DataFrame, prompts: pl.DataFrame, recipe: Recipe) -> list[Cell]:
-    """Every quota as the derived sets have it: the last word, for report and card.
-
-    Args:
-        decided: from `selection.decide_run`.
-    """
+def quota_states(decided: Decisions, prompts: pl.DataFrame, recipe: Recipe) -> list[Cell]:
+    """Every quota as the derived sets have it: the last word, for report and card."""
     if not recipe.quota.asked:
         return []
-    slots = open_slots(prompts, recipe, own_samples(decided), full_prompts(decided, recipe))
-    return cells(decided, prompts, recipe, slots)
+    rows = decided.rows(*LOOKED_AT)
+    slots = open_slots(prompts, recipe, own_samples(rows), full_prompts(rows, recipe))
+    return cells(rows, prompts, recipe, slots)
 
 
 def as_dicts(states: list[Cell]) -> list[dict[str, Any]]:

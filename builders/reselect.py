@@ -67,7 +67,8 @@ def reaching(target: float, recipe: Recipe, layout: RunLayout, labels: pl.DataFr
             "Give --labels FILE with id,label.",
             file=layout.labels,
         )
-    population = population_of(decide_run(Stored(layout, recipe)))
+    with decide_run(Stored(layout, recipe)) as decided:
+        population = population_of(decided)
     return threshold_for(population, labels, target, recipe.judge.threshold)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specdistill.builders.audit.verdicts import People
 from specdistill.builders.plan import Plan, plan
-from specdistill.builders.quotas import Cell, cells, full_prompts, open_slots, own_samples, spend
+from specdistill.builders.quotas import LOOKED_AT, Cell, cells, full_prompts, open_slots, own_samples, spend
 from specdistill.builders.selection import NOBODY, decide_run
 from specdistill.builders.stored import Stored
 from specdistill.schemas.recipe import Recipe
@@ -31,7 +31,8 @@ class Rounds:
         self.number += 1
         if self.number == 1 and not (waiting := plan(stored, spend={})).empty:
             return waiting
-        decided = decide_run(stored, self.people)
+        with decide_run(stored, self.people) as run:
+            decided = run.rows(*LOOKED_AT)
         spent = self.asked | own_samples(decided)
         slots = open_slots(stored.prompts, self.recipe, spent, full_prompts(decided, self.recipe))
         self.states = cells(decided, stored.prompts, self.recipe, slots)

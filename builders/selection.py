@@ -7,14 +7,16 @@ verdict, the threshold, the quota.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import polars as pl
 
 from specdistill.builders.audit.verdicts import People
+from specdistill.builders.decisions import Decisions, working_folder
 from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.keys import judge_digest
-from specdistill.builders.pairs import outline, preference_pairs
+from specdistill.builders.pairs import balanced, mean_variance, outline, widest_pairs, with_id
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets, with_verdict
 from specdistill.builders.splits import split_of
@@ -129,13 +131,13 @@ def select(
         Config to split to rows, valid by schema; a split without rows is left out, `train` is always there.
     """
     decided = decide_all(prompts, candidates, judgments, clauses, recipe, people)
-    pairs = pairs_of(decided, recipe, people, comparisons)
+    pairs = pairs_of([decided], recipe, people, comparisons)
     return split_sets(make_sets(prompts, decided, judgments, clauses, pairs, recipe), split_of(prompts, recipe.split))
 
 
 def sets_of_run(
     stored: Stored,
-    decided: pl.DataFrame,
+    decided: Decisions,
     people: People = NOBODY,
     comparisons: pl.DataFrame | None = None,
     step: Step = nobody,
@@ -148,42 +150,64 @@ def sets_of_run(
     recipe = stored.recipe
     pairs = pairs_of(decided, recipe, people, comparisons)
     splits = split_of(stored.prompts, recipe.split)
-    fates = decided.select("candidate_id", *(name for name in decided.columns if name not in CANDIDATES.names))
     for shard in stored.walk("deriving sets", step):
         candidates = stored.candidates(shard).select(CANDIDATES.names).collect()
         candidates = pl.concat([candidates, people.written(candidates).select(CANDIDATES.names)])
-        rows = candidates.join(fates, on="candidate_id", how="inner")
+        found = decided.of(shard)
+        fate = [name for name in found.columns if name not in CANDIDATES.names]
+        rows = candidates.join(found.select("candidate_id", *fate), on="candidate_id", how="inner")
         judgments = stored.judgments(shard).collect()
         sets = make_sets(stored.prompt_rows(shard), rows, judgments, stored.clauses, shard.of(pairs), recipe)
         yield split_sets(sets, splits)
 
 
 def pairs_of(
-    decided: pl.DataFrame, recipe: Recipe, people: People = NOBODY, comparisons: pl.DataFrame | None = None
+    decided: Iterable[pl.DataFrame], recipe: Recipe, people: People = NOBODY, comparisons: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """Preference pairs of decided candidates, without texts, with what people said of them in `audit`."""
-    # The least of some samples is at least that of all: the margin over such a side is understated, never overstated.
-    sides = with_verdict(decided).filter(pl.col("complete") | pl.lit(recipe.judge.aggregate == "min"))
-    pairs = preference_pairs(sides, recipe.preference, comparisons, people.rejected_pairs)
+    """Preference pairs of decided candidates, without texts, with what people said of them in `audit`.
+
+    Args:
+        decided: `Decisions`, or all candidates in a list; looked at twice.
+    """
+    asked = recipe.preference
+    variance = mean_variance(sides(frame, recipe) for frame in decided)
+    found = [
+        widest_pairs(sides(frame, recipe), asked, variance, comparisons, people.rejected_pairs) for frame in decided
+    ]
+    pairs = with_id(balanced(pl.concat(found), asked))
     confirmed = pl.col("id").is_in(list(people.confirmed_pairs))
     return pairs.with_columns(pl.when(confirmed).then(pl.lit("confirmed")).alias("audit"))
 
 
-def decide_run(stored: Stored, people: People = NOBODY, step: Step = nobody) -> pl.DataFrame:
-    """Every candidate of a run with its scores and its fate, as `decide_all`, but without any text."""
+def sides(decided: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """The candidates that a pair may be made of. The least of some samples is at least that of all: the margin over
+    such a side is understated, never overstated."""
+    return with_verdict(decided).filter(pl.col("complete") | pl.lit(recipe.judge.aggregate == "min"))
+
+
+@contextmanager
+def decide_run(stored: Stored, people: People = NOBODY, step: Step = nobody) -> Iterator[Decisions]:
+    """Every candidate of a run with its scores and its fate, as `decide_all`, but without any text, on disk for the
+    time of the block.
+
+    Raises:
+        DiskError: the disk is full or the run cannot be written.
+    """
     recipe = stored.recipe
-    ranges = []
-    for shard in stored.walk("deciding", step):
-        candidates = stored.candidates(shard).select(*KEYS, *outline()).collect()
-        screened, scores = stored.screened(shard), scores_of(stored.judgments(shard), recipe)
-        originals = pl.col("candidate_id").is_in([correction[0] for correction in people.corrections])
-        written = people.written(stored.candidates(shard).filter(originals).collect())
-        if written.height:
-            found = screen_frame(written, stored.prompt_rows(shard), stored.facts, recipe.screens)
-            candidates = pl.concat([candidates, written.select(*KEYS, *outline())])
-            screened = pl.concat([screened, found])
-        ranges.append(fates(candidates, screened, scores, written, recipe, people))
-    return trim(pl.concat(ranges), stored.prompts, recipe.quota)
+    with working_folder(stored.layout.deciding) as folder:
+        decided = Decisions(folder, stored.prompts, recipe.quota)
+        for shard in stored.walk("deciding", step):
+            candidates = stored.candidates(shard).select(*KEYS, *outline()).collect()
+            screened, scores = stored.screened(shard), scores_of(stored.judgments(shard), recipe)
+            originals = pl.col("candidate_id").is_in([correction[0] for correction in people.corrections])
+            written = people.written(stored.candidates(shard).filter(originals).collect())
+            if written.height:
+                found = screen_frame(written, stored.prompt_rows(shard), stored.facts, recipe.screens)
+                candidates = pl.concat([candidates, written.select(*KEYS, *outline())])
+                screened = pl.concat([screened, found])
+            decided.add(shard, fates(candidates, screened, scores, written, recipe, people))
+        decided.finish()
+        yield decided
 
 
 def decide_all(

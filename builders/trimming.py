@@ -19,7 +19,8 @@ from specdistill.schemas.recipe import Quota
 from specdistill.schemas.vocabulary import RejectReason
 
 Row = dict[str, Any]
-COLUMNS = ("candidate_id", "prompt_id", "category", "score", "clauses")
+OFFERED = ["candidate_id", "prompt_id", "category", "score", "clauses", "audit"]
+"""What quotas look at of an accepted candidate."""
 
 
 class Taken:
@@ -69,13 +70,11 @@ def chosen(accepted: pl.DataFrame, prompts: pl.DataFrame, quota: Quota) -> set[s
     outcomes that are not named stay as they are.
 
     Args:
-        accepted: candidate_id, prompt_id, category, score, clauses and, where there was an audit, audit.
+        accepted: the columns of `OFFERED`.
         prompts: for expected outcomes and groups.
     """
-    if "audit" not in accepted.columns:
-        accepted = accepted.with_columns(pl.lit(None, pl.String).alias("audit"))
     facts = prompts.select("prompt_id", "outcome_hint", "group_id")
-    rows = accepted.select(*COLUMNS, "audit").join(facts, on="prompt_id", how="left").sort("category", "candidate_id")
+    rows = accepted.select(OFFERED).join(facts, on="prompt_id", how="left").sort("category", "candidate_id")
     kept: set[str] = set()
     for frame in rows.partition_by("category", maintain_order=True):
         offered, taken = frame.to_dicts(), Taken(quota.max_samples_per_prompt)
@@ -89,32 +88,50 @@ def chosen(accepted: pl.DataFrame, prompts: pl.DataFrame, quota: Quota) -> set[s
     return kept
 
 
-def best_of_prompts(accepted: pl.DataFrame, per_prompt: int) -> set[str]:
-    """Ids that stay where only the number of rows a prompt is limited: the best scores."""
-    by = ["score", "candidate_id"]
-    if "audit" in accepted.columns:
-        accepted = accepted.with_columns(pl.col("audit").is_null().alias("unseen")).sort(
-            ["unseen", *by], descending=[False, True, False], nulls_last=True
-        )
-    else:
-        accepted = accepted.sort(by, descending=[True, False], nulls_last=True)
+def over_quota(accepted: pl.DataFrame, prompts: pl.DataFrame, quota: Quota) -> pl.DataFrame:
+    """The accepted candidates that are beyond the quotas.
+
+    Args:
+        accepted: the columns of `OFFERED`: of all prompts, or where no more than the number of rows a prompt is limited
+            (`quota.asked` is false), of some.
+        prompts: rows of the prompts table.
+
+    Returns:
+        candidate_id.
+    """
+    if quota.asked:
+        kept = chosen(accepted, prompts, quota)
+        return accepted.select("candidate_id").filter(~pl.col("candidate_id").is_in(sorted(kept)))
+    best = accepted.sort(
+        [pl.col("audit").is_null(), "score", "candidate_id"], descending=[False, True, False], nulls_last=True
+    )
     rank = pl.col("candidate_id").cum_count().over("prompt_id")
-    return set(accepted.filter(rank <= per_prompt)["candidate_id"].to_list())
+    return best.filter(rank > quota.max_samples_per_prompt).select("candidate_id")
+
+
+def turned_away(decided: pl.DataFrame, over: pl.DataFrame) -> pl.DataFrame:
+    """The same rows in their order; those of `over` have the reason `over_quota`."""
+    if over.is_empty():
+        return decided
+    reason = pl.when("over").then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
+    marked = over.with_columns(pl.lit(True).alias("over"))
+    return (
+        decided.join(marked, on="candidate_id", how="left", maintain_order="left")
+        .with_columns(pl.col("over").fill_null(False))
+        .with_columns(reason)
+        .drop("over")
+    )
 
 
 def trim(decided: pl.DataFrame, prompts: pl.DataFrame, quota: Quota) -> pl.DataFrame:
     """Accepted candidates beyond the quotas become `over_quota`.
 
     Args:
-        decided: candidates with category, score, clauses and `reason` (null when accepted).
+        decided: candidates with the columns of `OFFERED` and `reason` (null when accepted).
         prompts: rows of the prompts table.
 
     Returns:
         The same rows, ordered by candidate_id.
     """
     accepted = decided.filter(pl.col("reason").is_null())
-    few = quota.max_samples_per_prompt
-    kept = chosen(accepted, prompts, quota) if quota.asked else best_of_prompts(accepted, few)
-    over = pl.col("reason").is_null() & ~pl.col("candidate_id").is_in(sorted(kept))
-    reason = pl.when(over).then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
-    return decided.with_columns(reason).sort("candidate_id")
+    return turned_away(decided, over_quota(accepted, prompts, quota)).sort("candidate_id")

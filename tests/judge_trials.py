@@ -60,7 +60,7 @@ def trial(seed: int, *, prompts: int = 120, labels: int = 150, target: float | N
     judged = fake.judgments(levels, 5)
     wanted = recipe(min_votes=1)
     weights = wanted.judge.weights
-    population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted))
+    population = population_of([decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted)])
     known = label_rows(levels, dict(population.select("id", "score").iter_rows()), labels, seed, seed % 3 == 0)
     if target is not None:
         try:
@@ -68,7 +68,7 @@ def trial(seed: int, *, prompts: int = 120, labels: int = 150, target: float | N
         except SelectionError:
             threshold = wanted.judge.threshold
         wanted = recipe(min_votes=1, threshold=threshold)
-        population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted))
+        population = population_of([decide_all(asked, sampled, judged, CLAUSE_ROWS, wanted)])
     found = calibrate(population, known, wanted.judge.threshold)
     accepted = population.filter("accepted")["id"].to_list()
     truth = sum(levels[key] == 3 for key in accepted) / max(1, len(accepted))

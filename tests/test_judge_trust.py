@@ -58,7 +58,7 @@ def run():
     """A judged run: (population, labels, judgments)."""
     asked, sampled, levels = candidates_for(60, 4, 1)
     judged = SimulatedJudge(noise=0.4, abstain=0.15, seed=3).judgments(levels, 5)
-    population = population_of(decide_all(asked, sampled, judged, CLAUSE_ROWS, recipe(min_votes=1)))
+    population = population_of([decide_all(asked, sampled, judged, CLAUSE_ROWS, recipe(min_votes=1))])
     labels = label_rows(levels, dict(population.select("id", "score").iter_rows()), 80, 5, borderline=False)
     return population, labels, judged
 

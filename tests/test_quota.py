@@ -36,7 +36,7 @@ def prompts(*rows):
 def decided(*rows):
     names = ("candidate_id", "prompt_id", "category", "score", "clauses", "reason", "arm")
     table = [dict(zip(names, (*row, "spec"), strict=True)) for row in rows]
-    types = dict.fromkeys(names, pl.String) | {"score": pl.Float64, "clauses": pl.List(pl.String)}
+    types = dict.fromkeys([*names, "audit"], pl.String) | {"score": pl.Float64, "clauses": pl.List(pl.String)}
     return pl.DataFrame(table, schema=types)
 
 

@@ -15,6 +15,7 @@ from specdistill.builders.selection import decide_run, select, sets_of_run
 from specdistill.builders.shards import shards_of
 from specdistill.builders.stored import Stored, read_rows
 from specdistill.schemas.layout import RunLayout
+from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.recipe_file import load_recipe
 
 
@@ -40,18 +41,35 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.integration
-def test_ranges_change_nothing_about_the_sets(run):
-    recipe = load_recipe(run.recipe)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quota": {"per_category": 3, "max_samples_per_prompt": 2}},
+        {"quota": {"max_samples_per_prompt": 1}},
+        {"preference": {"min_margin": 0.0, "noise_factor": 0.1, "max_chosen_longer": 0.5, "pairs_per_prompt": 3}},
+    ],
+)
+def test_ranges_change_nothing_about_the_sets(run, changes):
+    before = load_recipe(run.recipe)
+    recipe = Recipe.model_validate(before.model_dump() | changes)
     rows = read_rows(run, recipe)
     whole = select(rows.prompts, rows.candidates, rows.judgments, rows.clauses, recipe)
+    assert whole["preference"]["train"].height
     stored = Stored(run, recipe, shard_rows=10)
     assert len(stored.shards) > 3
-    ranges = list(sets_of_run(stored, decide_run(stored)))
+    with decide_run(stored) as decided:
+        assert sum(frame.height for frame in decided) == rows.candidates.height
+        ranges = list(sets_of_run(stored, decided))
+    assert not run.deciding.exists()
+    over = whole["rejected"]["train"].filter(pl.col("reason") == "over_quota").height
+    assert bool(over) == ("quota" in changes)
     for config, splits in whole.items():
         for split, frame in splits.items():
             parts = [sets[config][split] for sets in ranges if split in sets[config]]
             assert_frame_equal(pl.concat(parts), frame, check_exact=True)
-            assert_frame_equal(pl.read_parquet(run.dataset(config, split)), frame, check_exact=True)
+            if not changes:
+                assert_frame_equal(pl.read_parquet(run.dataset(config, split)), frame, check_exact=True)
 
 
 @pytest.mark.integration

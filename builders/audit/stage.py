@@ -69,7 +69,7 @@ def judged(layout: RunLayout, recipe: Recipe) -> Judged:
     found = read_rows(layout, recipe)
     decided = decide_all(found.prompts, found.candidates, found.judgments, found.clauses, recipe)
     rows = with_context(decided, found.prompts, found.clauses)
-    pairs = finish("preference", with_messages(pairs_of(decided, recipe), rows))
+    pairs = finish("preference", with_messages(pairs_of([decided], recipe), rows))
     return Judged(
         decided,
         pairs,
