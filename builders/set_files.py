@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from specdistill.builders.selection import Sets
@@ -28,15 +30,16 @@ def write_sets(
         DiskError: the disk is full or the folder cannot be written; the files that were there are untouched.
     """
     writers: dict[tuple[str, str], ShardWriter] = {}
-    with ExitStack() as held:
+    # Arrow compresses without Python's lock: the sets of a range are written side by side.
+    with ExitStack() as held, ThreadPoolExecutor(os.cpu_count()) as threads:
         for sets in ranges:
-            for config, splits in sets.items():
-                for split, frame in splits.items():
-                    if (config, split) not in writers:
-                        folder, table = layout.datasets / config, TABLES[config]
-                        made = ShardWriter(folder, split, table, shard_bytes, group_bytes)
-                        writers[config, split] = held.enter_context(made)
-                    writers[config, split].add(frame)
+            given = {(config, split): frame for config, splits in sets.items() for split, frame in splits.items()}
+            for config, split in given:
+                if (config, split) not in writers:
+                    made = ShardWriter(layout.datasets / config, split, TABLES[config], shard_bytes, group_bytes)
+                    writers[config, split] = held.enter_context(made)
+            for written in [threads.submit(writers[key].add, frame) for key, frame in given.items()]:
+                written.result()
         for writer in writers.values():
             writer.close()
         placed = {path for writer in writers.values() for path in writer.place()}

@@ -60,7 +60,7 @@ class ShardWriter:
         ends = group_ends(rest, self.table, self.group_bytes)
         for start, end in zip([0, *ends], ends, strict=False):
             self._write(rest.slice(start, end - start))
-        self._rest = rest.slice(ends[-1] if ends else 0)
+        self._rest = on_its_own(rest.slice(ends[-1] if ends else 0))
 
     def _write(self, group: pl.DataFrame) -> None:
         import pyarrow.parquet as pq
@@ -134,6 +134,13 @@ class ShardWriter:
             self._sink.close()
         for path in self._beside:
             path.unlink(missing_ok=True)
+
+
+def on_its_own(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same rows, holding no other: a slice keeps the texts of everything it was cut from."""
+    alone = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()), schema=frame.schema)
+    assert isinstance(alone, pl.DataFrame)
+    return alone
 
 
 def group_ends(frame: pl.DataFrame, table: Table, group_bytes: int) -> list[int]:
