@@ -4,9 +4,7 @@ columns. The files are work files of one selection and go with it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +13,9 @@ from specdistill.builders.shards import Shard
 from specdistill.builders.trimming import OFFERED, over_quota, turned_away
 from specdistill.schemas.files import disk_error
 from specdistill.schemas.recipe import Quota
+
+DECIDING = ".deciding-"
+"""Name of a process's folder of such files in a run, to its process id."""
 
 
 class Decisions:
@@ -67,21 +68,3 @@ class Decisions:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         """Every range with all its columns, as often as somebody asks."""
         return (self.of(shard) for shard in self.files)
-
-
-@contextmanager
-def working_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder for the time of a block; what an earlier process left there goes.
-
-    Raises:
-        DiskError: it cannot be made.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(parents=True)
-    except OSError as exc:
-        raise disk_error(folder, exc) from exc
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import polars as pl
 
 from specdistill.builders.audit.verdicts import People
-from specdistill.builders.decisions import Decisions, working_folder
+from specdistill.builders.decisions import DECIDING, Decisions
 from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.keys import judge_digest
 from specdistill.builders.pairs import balanced, mean_variance, outline, widest_pairs, with_id
@@ -23,6 +23,7 @@ from specdistill.builders.splits import split_of
 from specdistill.builders.steps import Step, nobody
 from specdistill.builders.stored import Stored
 from specdistill.builders.trimming import trim
+from specdistill.schemas.files import working_folder
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import CANDIDATES
 from specdistill.schemas.vocabulary import Arm, RejectReason
@@ -194,7 +195,7 @@ def decide_run(stored: Stored, people: People = NOBODY, step: Step = nobody) -> 
         DiskError: the disk is full or the run cannot be written.
     """
     recipe = stored.recipe
-    with working_folder(stored.layout.deciding) as folder:
+    with working_folder(stored.layout.root, DECIDING) as folder:
         decided = Decisions(folder, stored.prompts, recipe.quota)
         for shard in stored.walk("deciding", step):
             candidates = stored.candidates(shard).select(*KEYS, *outline()).collect()

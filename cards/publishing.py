@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from specdistill.cards.remote import Remote
 from specdistill.cards.scan import Find, counts, refuse_finds
 from specdistill.cards.tree import Ask, build_tree, release_of, target_is_free
 from specdistill.errors import MissingExtra, UsageError
+from specdistill.schemas.files import working_folder
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest
 
@@ -83,7 +82,7 @@ def publish_run(
         say("Checking the sets and writing the tree.")
         return Published(build_tree(layout, to_dir, ask), to_dir, None, findings)
 
-    with workplace(layout) as place:
+    with working_folder(layout.root, WORK) as place:
         built: dict[str | None, Manifest] = {}
 
         def build(before: Manifest | None) -> Path:
@@ -114,31 +113,6 @@ def look(layout: RunLayout, *, scanned: bool, needed: bool, say: Say) -> list[Fi
             raise
         say("The scan for secrets and personal data was left out: its packages are not installed.")
         return None
-
-
-@contextmanager
-def workplace(layout: RunLayout) -> Iterator[Path]:
-    """A folder in the run for trees on their way, gone afterwards; leavings of killed publishers go too."""
-    for old in layout.root.glob(f"{WORK}*"):
-        owner = old.name.removeprefix(WORK).partition("-")[0]
-        if not (owner.isdigit() and alive(int(owner))):
-            shutil.rmtree(old, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix=f"{WORK}{os.getpid()}-", dir=layout.root))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def alive(process: int) -> bool:
-    """Whether a process of this number exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def keep(tree: Path, to_dir: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from specdistill.errors import DiskError
@@ -49,3 +52,35 @@ def disk_error(path: Path, exc: OSError) -> DiskError:
         "Make the folder writable, then run the same command again.",
         file=path,
     )
+
+
+@contextmanager
+def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder of this process for the time of a block; what killed processes left of the same kind goes.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    for old in parent.glob(f"{prefix}*"):
+        owner = old.name.removeprefix(prefix).partition("-")[0]
+        if not (owner.isdigit() and alive(int(owner))):
+            shutil.rmtree(old, ignore_errors=True)
+    try:
+        place = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
+    except OSError as exc:
+        raise disk_error(parent, exc) from exc
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

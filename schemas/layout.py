@@ -155,11 +155,6 @@ class RunLayout:
         return [path for path in found if split_of_file(path) == split]
 
     @property
-    def deciding(self) -> Path:
-        """`.deciding/`: work files of a selection; gone when it ends."""
-        return self.root / ".deciding"
-
-    @property
     def report(self) -> Path:
         """`report/`: plots and tables."""
         return self.root / "report"

@@ -11,7 +11,8 @@ from run_fixture import recipe, write_run
 from specdistill.builders.audit.client import connect
 from specdistill.builders.audit.pull import pull, read_table
 from specdistill.builders.audit.push import BATCH, read_server
-from specdistill.builders.audit.stage import choose_records, judged, push_all
+from specdistill.builders.audit.stage import choose_records, push_all
+from specdistill.builders.audit.view import judged
 from specdistill.builders.run import open_run
 from specdistill.errors import AuditError, AuditUnreachable, UsageError
 from specdistill.schemas.audit import RESPONSES

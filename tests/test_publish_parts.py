@@ -18,14 +18,13 @@ from run_fixture import write_run
 
 from specdistill.cards.interrupts import noted
 from specdistill.cards.plan import Plan, Target, differences, is_same
-from specdistill.cards.publishing import WORK, alive, keep, publish_run, workplace
+from specdistill.cards.publishing import keep, publish_run
 from specdistill.cards.release import LONGEST_WAIT, agree, newer, pause
 from specdistill.cards.remote import HubState, Overtaken, Passing, RemoteFile, attempt, told
 from specdistill.cards.scan import Find, counts, refuse_finds, scan
 from specdistill.cards.tree import Ask
 from specdistill.errors import PublishError, UsageError
 from specdistill.schemas.configs import SFT
-from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest, Release
 from specdistill.schemas.private import masked
 
@@ -205,18 +204,6 @@ def test_waits_are_bounded_and_do_what_the_hub_asks() -> None:
     assert 0 < pause(9, Overtaken("x")) <= 0.5
     for number in range(12):
         assert 0 < pause(number, Passing("x")) <= LONGEST_WAIT
-
-
-def test_trees_of_dead_publishers_are_cleared_away(tmp_path: Path) -> None:
-    layout = RunLayout(tmp_path)
-    dead = next(number for number in range(400_000, 500_000) if not alive(number))
-    for name in (f"{WORK}{dead}-x", f"{WORK}strange", f"{WORK}{os.getpid()}-mine"):
-        (tmp_path / name / "sub").mkdir(parents=True)
-    with workplace(layout) as place:
-        assert place.is_dir()
-        left = {path.name for path in tmp_path.iterdir()}
-        assert left == {place.name, f"{WORK}{os.getpid()}-mine"}
-    assert {path.name for path in tmp_path.iterdir()} == {f"{WORK}{os.getpid()}-mine"}
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")

@@ -1,12 +1,14 @@
 """A run folder is held by one build at a time, and is cleared of what killed writers left."""
 
+import os
 import threading
 import time
 
 import pytest
 
 from specdistill.builders.run import heal, is_locked, locked
-from specdistill.errors import RunLocked
+from specdistill.errors import DiskError, RunLocked
+from specdistill.schemas.files import alive, working_folder
 from specdistill.schemas.layout import RunLayout
 
 
@@ -57,3 +59,16 @@ def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path):
     assert heal(layout) == []
     assert [name for name in gone if (tmp_path / name).exists()] == []
     assert [name for name in kept if not (tmp_path / name).exists()] == []
+
+
+def test_working_folders_of_dead_processes_are_cleared_away(tmp_path):
+    dead = next(number for number in range(400_000, 500_000) if not alive(number))
+    for name in (f".work-{dead}-x", ".work-strange", f".work-{os.getpid()}-mine", f".other-{dead}-x"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+    kept = {f".work-{os.getpid()}-mine", f".other-{dead}-x"}
+    with working_folder(tmp_path, ".work-") as place:
+        assert place.is_dir()
+        assert {path.name for path in tmp_path.iterdir()} == {place.name, *kept}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    with pytest.raises(DiskError), working_folder(tmp_path / "missing", ".work-"):
+        pass

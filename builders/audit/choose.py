@@ -40,10 +40,11 @@ def row_population(
     """Every candidate that may be shown, with how unsure its verdict is.
 
     Args:
-        decided: from `selection.decide`, without people's verdicts.
+        decided: from `selection.decide`, without people's verdicts; texts are not looked at.
 
     Returns:
-        target_id, prompt_id, category, outcome, judge_accepts, score, priority, why.
+        target_id, prompt_id, category, outcome, judge_accepts, score, the criteria, clauses (that it cites), priority,
+        why.
     """
     threshold = recipe.judge.threshold
     sides = (
@@ -69,6 +70,8 @@ def row_population(
         pl.col("outcome_hint").fill_null(Outcome.UNSPECIFIED.value).alias("outcome"),
         (pl.col("score") >= threshold).fill_null(False).alias("judge_accepts"),
         "score",
+        *CRITERIA,
+        "clauses",
     ).with_columns(
         pl.Series("priority", [round(sum(parts.values()), 6) for parts in found], dtype=pl.Float64),
         pl.Series("why", [list(parts) for parts in found], dtype=pl.List(pl.String)),
@@ -111,7 +114,7 @@ def pair_population(pairs: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     """Every preference pair, small margins first.
 
     Args:
-        pairs: rows of the preference config.
+        pairs: from `selection.pairs_of`.
 
     Returns:
         target_id, prompt_id, category, outcome, judge_accepts (always), margin, priority, why.

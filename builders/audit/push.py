@@ -16,6 +16,7 @@ import polars as pl
 
 from specdistill.builders.audit.client import get, pages_of, translated
 from specdistill.builders.audit.form import policy_text, settings
+from specdistill.builders.audit.view import Material
 from specdistill.errors import AuditError, AuditUnreachable
 from specdistill.schemas.audit import Kind, Say
 from specdistill.schemas.files import write_whole
@@ -26,25 +27,6 @@ BATCH = 100
 """Records a request: a few hundred kilobytes, so that a server on one core is never busy for long."""
 LIMIT = 60_000
 """Characters of a field; the rest is cut, with a note."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What records are made of.
-
-    Attributes:
-        decided: candidates by id, with reasoning, answer, clauses and scores.
-        pairs: rows of the preference config.
-        prompts: the prompts table.
-        clauses: the clause table.
-        judge: name of the judge model.
-    """
-
-    decided: pl.DataFrame
-    pairs: pl.DataFrame
-    prompts: pl.DataFrame
-    clauses: pl.DataFrame
-    judge: str
 
 
 @dataclass(frozen=True)
@@ -200,8 +182,9 @@ class RecordBuilder:
 
     def __init__(self, material: Material) -> None:
         self.material = material
-        self.candidates = {row["candidate_id"]: row for row in material.decided.iter_rows(named=True)}
+        self.rows = {row["target_id"]: row for row in material.rows.iter_rows(named=True)}
         self.pairs = {row["id"]: row for row in material.pairs.iter_rows(named=True)}
+        self.texts = {key: (reasoning, answer) for key, reasoning, answer in material.texts.iter_rows()}
         self.prompts = dict(material.prompts.select("prompt_id", "prompt").iter_rows())
         self.policies: dict[str, str] = {}
 
@@ -214,7 +197,7 @@ class RecordBuilder:
         import argilla as rg
 
         kind = Kind(row["kind"])
-        source = (self.candidates if kind is Kind.ROW else self.pairs).get(row["target_id"])
+        source = (self.rows if kind is Kind.ROW else self.pairs).get(row["target_id"])
         if source is None:
             raise AuditError(
                 f"The {kind.value} {row['target_id']} is not in the run any more.",
@@ -225,15 +208,15 @@ class RecordBuilder:
             self.policies[category] = policy_text(self.material.clauses, category)
         fields = {"conversation": self.prompts[row["prompt_id"]], "policy": cut(self.policies[category])}
         if kind is Kind.ROW:
-            fields |= {"reasoning": cut(source["reasoning"]), "answer": cut(source["answer"])}
+            reasoning, answer = self.texts[row["target_id"]]
+            fields |= {"reasoning": cut(reasoning), "answer": cut(answer)}
         else:
             sides = ("chosen", "rejected") if row["first_is_chosen"] else ("rejected", "chosen")
             for letter, side in zip("ab", sides, strict=True):
-                turn = source[side][-1]
-                fields |= {
-                    f"answer_{letter}": cut(turn["content"]),
-                    f"reasoning_{letter}": cut(turn["reasoning_content"]),
-                }
+                reasoning, answer = self.texts[source[f"{side}_id"]]
+                # A revision's reasoning is a critique of the other side; such pairs compare answers only.
+                reasoning = None if source["revised"] else reasoning
+                fields |= {f"answer_{letter}": cut(answer), f"reasoning_{letter}": cut(reasoning)}
         score = {"score": row["score"]} if kind is Kind.ROW else {"margin": row["margin"]}
         return rg.Record(
             id=row["record_id"],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -19,6 +18,9 @@ from specdistill.schemas.labels import LABELS
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import CRITERIA
+
+if TYPE_CHECKING:
+    from specdistill.builders.audit.view import Judged
 
 
 def people_of(layout: RunLayout, recipe: Recipe) -> People:
@@ -34,50 +36,6 @@ def people_of(layout: RunLayout, recipe: Recipe) -> People:
     found = verdicts(responses, recipe.audit)
     write_whole(layout.audit_verdicts, parquet_bytes(found))
     return People.of(found)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A run as the judge sees it, before people.
-
-    Attributes:
-        decided: from `selection.decide_all`, without people.
-        pairs: rows of the preference config, all splits.
-        rows, pair_rows: who may be shown, from `choose`.
-    """
-
-    decided: pl.DataFrame
-    pairs: pl.DataFrame
-    prompts: pl.DataFrame
-    clauses: pl.DataFrame
-    rows: pl.DataFrame
-    pair_rows: pl.DataFrame
-
-
-def judged(layout: RunLayout, recipe: Recipe) -> Judged:
-    """Read a run and decide it without people.
-
-    Raises:
-        RunError: a part cannot be read.
-    """
-    from specdistill.builders.audit.choose import pair_population, row_population
-    from specdistill.builders.pairs import with_messages
-    from specdistill.builders.selection import decide_all, pairs_of
-    from specdistill.builders.sets import finish, with_context
-    from specdistill.builders.stored import read_rows
-
-    found = read_rows(layout, recipe)
-    decided = decide_all(found.prompts, found.candidates, found.judgments, found.clauses, recipe)
-    rows = with_context(decided, found.prompts, found.clauses)
-    pairs = finish("preference", with_messages(pairs_of([decided], recipe), rows))
-    return Judged(
-        decided,
-        pairs,
-        found.prompts,
-        found.clauses,
-        row_population(decided, found.judgments, found.prompts, found.clauses, recipe),
-        pair_population(pairs, found.prompts),
-    )
 
 
 def choose_records(
@@ -199,16 +157,16 @@ def push_all(
     progress: Progress = lambda name, done, total: None,
 ) -> list[Any]:
     """Send records; see `push.push`."""
-    from specdistill.builders.audit.push import Material, push
+    from specdistill.builders.audit.push import push
+    from specdistill.builders.audit.view import material_of
 
-    material = Material(run.decided, run.pairs, run.prompts, run.clauses, recipe.judge.model)
     return push(
         layout,
         client,
         url,
         workspace,
         records,
-        material,
+        material_of(run, records),
         recipe.name,
         recipe.audit.min_annotators,
         recreate=recreate,

@@ -103,7 +103,8 @@ def push(
     quiet_distilabel()
     from specdistill.builders.audit.choose import wanted_rows
     from specdistill.builders.audit.client import connect
-    from specdistill.builders.audit.stage import choose_records, judged, push_all
+    from specdistill.builders.audit.stage import choose_records, push_all
+    from specdistill.builders.audit.view import judged
     from specdistill.builders.run import open_run
     from specdistill.cli.counting import Counting
 
@@ -165,8 +166,9 @@ def pull(
     quiet_distilabel()
     from specdistill.builders.audit.client import connect
     from specdistill.builders.audit.pull import pull as read
-    from specdistill.builders.audit.stage import judged, push_all, second_opinions, write_labels
+    from specdistill.builders.audit.stage import push_all, second_opinions, write_labels
     from specdistill.builders.audit.verdicts import verdicts
+    from specdistill.builders.audit.view import judged
     from specdistill.builders.run import open_run
     from specdistill.cli.counting import Counting
 
@@ -217,7 +219,8 @@ def report(
 
     quiet_distilabel()
     from specdistill.builders.audit.report import measure, summary, write_report
-    from specdistill.builders.audit.stage import judged, pulled
+    from specdistill.builders.audit.stage import pulled
+    from specdistill.builders.audit.view import judged
     from specdistill.builders.manifest import note_audit
     from specdistill.builders.run import open_run
 
