@@ -17,6 +17,8 @@ from specdistill.schemas.vocabulary import CRITERIA, Arm, HintAnswer, JudgmentSt
 
 HEURISTICS = ("heuristic", "heuristic_outcome", "heuristic_sections", "heuristic_complete")
 
+PART = 2_000_000
+"""Judge samples that are grouped together."""
 Whole = Mapping[str, pl.LazyFrame]
 """Config to the rows of all its splits, not yet read: each number reads only the columns it needs."""
 
@@ -63,20 +65,22 @@ def judge(
     """
     if "judgments" not in whole:
         return {"samples": 0}
-    raw = whole["judgments"].select(
-        "candidate_id",
+    samples = whole["judgments"]
+    if always is not None:
+        samples = samples.filter(always_whole(always))
+    # Candidates are only told apart here, so a hash of their ids will do, in a quarter of the room.
+    raw = samples.select(
+        pl.col("candidate_id").hash(seed=0),
         "judge_digest",
         "category",
         "status",
         *CRITERIA,
         sample_score(weights).alias("sample_score"),
     )
-    if always is not None:
-        raw = raw.filter(always_whole(always))
     states = whole["judgments"].group_by("judge", "judge_digest", "status", "abstain_reason").len("rows")
     counted = read(states).sort("judge", "judge_digest")
     status = dict(counted.group_by("status").agg(pl.col("rows").sum()).iter_rows())
-    noise = read(candidate_noise(raw, threshold)).sort("category", "candidate_id", "judge_digest")
+    noise = noise_by_parts(raw, threshold, sum(status.values())).sort("category", "candidate_id", "judge_digest")
     why = counted.drop_nulls("abstain_reason").group_by("abstain_reason").agg(pl.col("rows").sum())
     names = counted.select("judge", "judge_digest").unique(maintain_order=True)
     deviations = noise.select(pl.col(f"{name}_var").sqrt().alias(name) for name in SCORES)
@@ -98,8 +102,20 @@ def judge(
         "agreement": agreements(raw, names, threshold, aggregate),
         "hint": hint(whole),
     }
-    candidates = read(whole["judgments"].select(pl.col("candidate_id").n_unique())).item()
+    candidates = read(whole["judgments"].select(pl.col("candidate_id").hash(seed=0).n_unique())).item()
     return found | {"candidates": candidates, "always": always, "measured": noise["candidate_id"].n_unique()}
+
+
+def noise_by_parts(raw: pl.LazyFrame, threshold: float, samples: int) -> pl.DataFrame:
+    """`candidate_noise` read, some of the candidates at a time: grouping takes more room than what comes of it."""
+    parts = samples // PART + 1
+    mine = pl.col("candidate_id") % parts
+    names = pl.Enum(read(raw.select(pl.col("category").unique().sort()))["category"])
+    digests = pl.Enum(read(raw.select(pl.col("judge_digest").unique().sort()))["judge_digest"])
+    return pl.concat(
+        read(candidate_noise(raw.filter(mine == part), threshold)).cast({"category": names, "judge_digest": digests})
+        for part in range(parts)
+    )
 
 
 def judges(noise: pl.DataFrame, names: pl.DataFrame, threshold: float, aggregate: str) -> list[dict[str, Any]]:

@@ -74,9 +74,9 @@ def rounded(value: Any) -> Any:
     return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def fates(whole: Whole) -> pl.DataFrame:
-    """Every candidate: id, category, arm, prompt_id, reason (null when accepted)."""
-    columns = ["id", "category", "arm", "prompt_id", "reason"]
+def fates(whole: Whole) -> pl.LazyFrame:
+    """Every candidate: category, arm, prompt_id, reason (null when accepted)."""
+    columns = ["category", "arm", "prompt_id", "reason"]
     parts = [pl.LazyFrame(schema=dict.fromkeys(columns, pl.String))]
     if "sft" in whole:
         made = pl.col("arm") if "arm" in whole["sft"].collect_schema() else pl.lit(None, pl.String)  # since 1.3.0
@@ -86,24 +86,30 @@ def fates(whole: Whole) -> pl.DataFrame:
         parts.append(accepted.select(columns))
     if "rejected" in whole:
         parts.append(whole["rejected"].select(columns))
-    return read(pl.concat(parts))
+    return pl.concat(parts)
 
 
 def categories(whole: Whole) -> list[dict[str, Any]]:
     """Per category: prompts, candidates made with the spec in view (or repaired), accepted, share with interval,
     prompts with a row."""
     ended = fates(whole).filter(~pl.col("arm").is_in([Arm.CONTRAST, Arm.CONSTITUTION]))
-    counted = ended.group_by("category").agg(
-        pl.len().alias("candidates"),
-        pl.col("reason").is_null().sum().alias("accepted"),
-        pl.col("prompt_id").filter(pl.col("reason").is_null()).n_unique().alias("prompts_accepted"),
+    good = pl.col("reason").is_null()
+    counted = read(
+        ended.group_by("category")
+        .agg(pl.len().alias("candidates"), good.sum().alias("accepted"))
+        .join(prompts_by_category(ended.filter(good), "prompts_accepted"), on="category", how="left")
     )
     if "prompts" in whole:
         asked = read(whole["prompts"].group_by("category").len("prompts"))
     else:
-        asked = ended.group_by("category").agg(pl.col("prompt_id").n_unique().alias("prompts"))
+        asked = read(prompts_by_category(ended, "prompts"))
     rows = asked.join(counted, on="category", how="full", coalesce=True).fill_null(0).sort("category")
     return [row | wilson(row["accepted"], row["candidates"]) for row in rows.iter_rows(named=True)]
+
+
+def prompts_by_category(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """Different prompts of each category, as a column of that name."""
+    return rows.select("category", "prompt_id").unique().group_by("category").len(name)
 
 
 def outcomes(whole: Whole) -> list[dict[str, Any]]:
@@ -131,7 +137,7 @@ def reasons(whole: Whole) -> list[dict[str, Any]]:
         (pl.col("arm") != Arm.CONTRAST).sum().alias("spec"),
         (pl.col("arm") == Arm.CONTRAST).sum().alias("contrast"),
     )
-    return table.sort(["rows", "reason"], descending=[True, False]).to_dicts()
+    return read(table).sort(["rows", "reason"], descending=[True, False]).to_dicts()
 
 
 def deficits(whole: Whole, manifest: Manifest) -> list[dict[str, Any]]:
@@ -142,17 +148,18 @@ def deficits(whole: Whole, manifest: Manifest) -> list[dict[str, Any]]:
     wanted = (manifest.recipe.get("quota") or {}).get("per_category")
     if not wanted:
         return []
-    spec_arm = fates(whole).filter(pl.col("arm") == Arm.SPEC)
+    spec_arm = fates(whole).filter(pl.col("arm") == Arm.SPEC).drop_nulls("reason")
+    why = read(spec_arm.group_by("category", "reason").len()).sort(["len", "reason"], descending=[True, False])
     short = []
     for row in categories(whole):
         if row["accepted"] < wanted:
-            why = spec_arm.filter(pl.col("category") == row["category"]).drop_nulls("reason")["reason"].mode().sort()
+            reasons = why.filter(pl.col("category") == row["category"])["reason"]
             short.append(
                 {
                     "category": row["category"],
                     "wanted": wanted,
                     "accepted": row["accepted"],
-                    "main_reason": why[0] if len(why) else None,
+                    "main_reason": reasons[0] if len(reasons) else None,
                 }
             )
     return short

@@ -13,6 +13,7 @@ import polars as pl
 
 from specdistill.errors import PublishError
 from specdistill.schemas.private import MAYBE_PERSONAL, personal_in, secrets_in
+from specdistill.schemas.seen import Seen
 
 Sets = Mapping[str, Mapping[str, pl.DataFrame | pl.LazyFrame]]
 BATCH = 500
@@ -47,13 +48,9 @@ def scan(sets: Sets) -> list[Find]:
     Raises:
         MissingExtra: the scanners are not installed.
     """
-    seen: set[int] = set()
-    found: list[Find] = []
+    seen, found = Seen(), list[Find]()
     for config, split, part in batches(sets):
-        for row, column, text, numbers in texts(part):
-            if (key := hash(text)) in seen:
-                continue
-            seen.add(key)
+        for row, column, text, numbers in texts(part, seen):
             found += [Find("secret", rule, config, split, row, column, shown) for rule, shown in secrets_in(text)]
             if numbers:
                 finds = personal_in(text)
@@ -70,8 +67,8 @@ def batches(sets: Sets) -> Iterator[tuple[str, str, pl.DataFrame]]:
                     yield config, split, part
 
 
-def texts(part: pl.DataFrame) -> Iterator[tuple[str, str, str, bool]]:
-    """(row id, column, text, whether it may hold personal data) of every text that somebody wrote."""
+def texts(part: pl.DataFrame, seen: Seen) -> Iterator[tuple[str, str, str, bool]]:
+    """(row id, column, text, whether it may hold personal data) of every new text that somebody wrote."""
     for name, dtype in part.schema.items():
         if dtype == pl.String and name in FREE_TEXT:
             column = part.select("id", pl.col(name).alias("text"))
@@ -82,6 +79,7 @@ def texts(part: pl.DataFrame) -> Iterator[tuple[str, str, str, bool]]:
         else:
             continue
         column = column.drop_nulls("text").filter(pl.col("text").str.len_bytes() > 0)
+        column = column.filter(seen.new(column["text"]))
         likely = column["text"].str.contains(MAYBE_PERSONAL)
         for (row, text), numbers in zip(column.iter_rows(), likely, strict=True):
             yield row, name, text, numbers

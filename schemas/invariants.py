@@ -7,7 +7,7 @@ made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -103,7 +103,7 @@ class Facts:
         copied_words: this many words in a row equal to the spec's text are a copy.
         threshold: least score of an accepted row; None where unknown.
         prompts: prompt_id and group_id of the run's prompts; None in a release.
-        candidates: ids of the run's candidates that take part; None in a release.
+        candidates: `id` of the run's candidates that take part; None in a release.
         human_rejected: ids of candidates that people rejected.
     """
 
@@ -112,7 +112,7 @@ class Facts:
     copied_words: int = 25
     threshold: float | None = None
     prompts: pl.DataFrame | None = None
-    candidates: frozenset[str] | None = None
+    candidates: pl.DataFrame | None = None
     human_rejected: frozenset[str] = field(default=frozenset())
 
     @property
@@ -178,8 +178,17 @@ def _values(sets: Sets, table: Table, config: str) -> Iterator[Violation]:
                 yield from found(Invariant.SCHEMA, config, split, rows, detail)
         rows = frame.filter(pl.col("schema_version") != table.version)
         yield from found(Invariant.SCHEMA, config, split, rows, f"schema_version is not {table.version}")
-    twice = columns(sets, config, *table.key).group_by(table.key).len().filter(pl.col("len") > 1).sort(table.key)
+    twice = repeated(rows_of(sets, config, *table.key), table.key)
     yield from found(Invariant.SCHEMA, config, "", twice, "several rows have one key", key=table.key[0])
+
+
+def repeated(rows: pl.LazyFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Keys that several rows have, sorted. Held are eight bytes a row; keys are compared where a hash comes again."""
+    mark = pl.concat_str(pl.col(key).cast(pl.String), separator="\0", ignore_nulls=True).hash(seed=0)
+    marks = rows.select(mark.alias("mark")).collect(engine="streaming")["mark"].sort()
+    again = marks.filter(marks == marks.shift(1)).unique()
+    few = rows.filter(mark.is_in(again.to_list())) if len(again) else rows.clear()
+    return few.group_by(key).len().filter(pl.col("len") > 1).sort(key).collect(engine="streaming")
 
 
 def found(
@@ -203,12 +212,22 @@ def each(sets: Sets, *configs: str) -> Iterator[tuple[str, str, pl.DataFrame]]:
                     yield config, split, part
 
 
+def rows_of(sets: Sets, config: str, *names: str | pl.Expr) -> pl.LazyFrame:
+    """Some columns of all splits of a config that is there, and `split`, not yet read."""
+    return pl.concat(frame.lazy().select(*names, pl.lit(split).alias("split")) for split, frame in sets[config].items())
+
+
 def columns(sets: Sets, config: str, *names: str | pl.Expr) -> pl.DataFrame:
-    """Some columns of all splits of a config together, and `split`."""
-    frames = [
-        frame.lazy().select(*names, pl.lit(split).alias("split")) for split, frame in sets.get(config, {}).items()
-    ]
-    return pl.concat(frames).collect(engine="streaming") if frames else pl.DataFrame()
+    """`rows_of`, read; no columns where the config is not there."""
+    return rows_of(sets, config, *names).collect(engine="streaming") if sets.get(config) else pl.DataFrame()
+
+
+def unmatched(frame: Frame, column: str, known: pl.DataFrame) -> pl.DataFrame:
+    """Rows (their `id`, sorted) whose value in a column is no `id` of known rows. The known rows are gone through once,
+    whatever the size of the frame."""
+    rows = frame.lazy().select("id", pl.col(column).alias("wanted"))
+    lost = rows.join(known.lazy().select(pl.col("id").alias("wanted")), on="wanted", how="anti")
+    return lost.select("id").sort("id").collect(engine="streaming")
 
 
 def scan_sets(datasets: Path) -> dict[str, dict[str, pl.LazyFrame]]:
@@ -295,10 +314,8 @@ SECTIONS = {
 """Arm to the section of the recipe, and the role in the manifest, that makes it."""
 
 
-def _current(
-    candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest, people: pl.DataFrame
-) -> frozenset[str]:
-    """Ids of the candidates of the manifest's recipe and spec, and of what people wrote in their place.
+def _current(candidates: pl.LazyFrame, prompts: pl.LazyFrame, manifest: Manifest, people: pl.DataFrame) -> pl.DataFrame:
+    """`id` of the candidates of the manifest's recipe and spec, and of what people wrote in their place.
 
     Older candidates stay on disk, unused.
     """
@@ -313,6 +330,6 @@ def _current(
         pl.col("spec_digest").is_null() | (pl.col("spec_digest") == shown),
         pl.col("sample_index") < pl.col("arm").replace_strict(samples, default=0, return_dtype=pl.Int32),
     )
-    ids = frozenset(current.select("candidate_id").collect(engine="streaming")["candidate_id"].to_list())
-    written = people.drop_nulls("written_id").select("target_id", "written_id")
-    return ids | {made for target, made in written.iter_rows() if target in ids}
+    ids = current.select(pl.col("candidate_id").alias("id")).unique().collect(engine="streaming")
+    written = people.drop_nulls("written_id").join(ids, left_on="target_id", right_on="id", how="semi")
+    return pl.concat([ids, written.select(pl.col("written_id").alias("id"))])

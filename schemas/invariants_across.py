@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found
+from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found, unmatched
 from specdistill.schemas.similar import NEAR, near_duplicates
 
 
@@ -98,38 +98,39 @@ def fates(sets: Sets, facts: Facts) -> Iterator[Violation]:
     both = accepted.join(rejected, on="id", how="semi").sort("id")
     yield from found(Invariant.FATE, "sft", "", both, "a candidate is both accepted and rejected")
     if facts.candidates is not None:
-        known = pl.DataFrame({"id": sorted(facts.candidates)}, schema={"id": pl.String})
         ended = pl.concat([accepted, rejected])
-        lost = known.join(ended, on="id", how="anti")
+        lost = unmatched(facts.candidates, "id", ended)
         yield from found(Invariant.FATE, "rejected", "", lost, "a candidate is neither accepted nor rejected")
-        strange = ended.join(known, on="id", how="anti").sort("id")
+        strange = unmatched(ended, "id", facts.candidates)
         yield from found(Invariant.FATE, "sft", "", strange, "a row is no candidate of the run")
-    for config, split, frame in each(sets, "kto"):
-        bad = frame.filter(~pl.col("label")).join(accepted, on="id", how="semi")
-        yield from found(Invariant.FATE, config, split, bad, "an accepted candidate is labelled bad")
+    for split, frame in sets.get("kto", {}).items():
+        bad = frame.lazy().filter(~pl.col("label")).select("id").join(accepted.lazy(), on="id", how="semi")
+        rows = bad.sort("id").collect(engine="streaming")
+        yield from found(Invariant.FATE, "kto", split, rows, "an accepted candidate is labelled bad")
 
 
 def references(sets: Sets, facts: Facts) -> Iterator[Violation]:
     """`Invariant.REFERENCES`."""
     categories = facts.clauses["category"].drop_nulls().unique().to_list()
     if "prompts" in sets:
-        known = columns(sets, "prompts", pl.col("id").alias("prompt_id"))
-        for config, split, frame in each(sets):
-            if "prompt_id" in frame.columns:
-                rows = frame.join(known, on="prompt_id", how="anti")
-                yield from found(Invariant.REFERENCES, config, split, rows, "prompt_id is not in `prompts`")
+        known = columns(sets, "prompts", "id")
+        for config, splits in sets.items():
+            for split, frame in splits.items():
+                if "prompt_id" in frame.lazy().collect_schema():
+                    rows = unmatched(frame, "prompt_id", known)
+                    yield from found(Invariant.REFERENCES, config, split, rows, "prompt_id is not in `prompts`")
     for config, split, frame in each(sets):
         if "category" in frame.columns:
             rows = frame.filter(~pl.col("category").is_in(categories))
             yield from found(Invariant.REFERENCES, config, split, rows, "the category is not in the spec")
     if "sft" in sets and "rejected" in sets:
         ended = pl.concat([columns(sets, config, "id") for config in ("sft", "rejected")])
-        for config, split, frame in each(sets, "judgments", "preference"):
-            names = ("candidate_id",) if config == "judgments" else ("chosen_id", "rejected_id")
-            for column in names:
-                rows = frame.join(ended, left_on=column, right_on="id", how="anti")
-                detail = f"{column} is neither accepted nor rejected"
-                yield from found(Invariant.REFERENCES, config, split, rows, detail)
+        for config, names in (("judgments", ("candidate_id",)), ("preference", ("chosen_id", "rejected_id"))):
+            for split, frame in sets.get(config, {}).items():
+                for column in names:
+                    rows = unmatched(frame, column, ended)
+                    detail = f"{column} is neither accepted nor rejected"
+                    yield from found(Invariant.REFERENCES, config, split, rows, detail)
 
 
 ACROSS: tuple[Check, ...] = (margins, pairs, splits, fates, references)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
 from specdistill.schemas.citations import cited_series
 from specdistill.schemas.copying import copied_series, shingles_of
-from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found
+from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, each, found, rows_of
 from specdistill.schemas.leak import leak_series
+from specdistill.schemas.seen import Seen
 from specdistill.schemas.vocabulary import CRITERIA, Arm, JudgmentStatus
 
 ROLES = ("system", "user", "assistant")
@@ -22,6 +23,8 @@ SIDES = {
 """Columns that hold a completion."""
 GOOD = {"sft": "completion", "preference": "chosen", "kto": "completion", "reward": "completion"}
 """Columns that hold a training target, or a completion labelled as good."""
+HELD = 8_000_000
+"""Bytes of prompts that are looked through at once."""
 SCORES = ("score", "score_chosen", "score_rejected", "margin", *CRITERIA)
 
 
@@ -73,24 +76,40 @@ def prompt_turns(sets: Sets, facts: Facts) -> Iterator[Violation]:
 
 
 def prompt_clean(sets: Sets, facts: Facts) -> Iterator[Violation]:
-    """`Invariant.PROMPT_CLEAN`: looked for once per distinct conversation."""
+    """`Invariant.PROMPT_CLEAN`: looked for once per distinct conversation, however many rows and configs hold it."""
     shown = shingles_of([*facts.clauses["text"].to_list(), *facts.rendered], facts.copied_words)
-    for config, split, frame in each(sets):
-        if "prompt" not in frame.columns:
-            continue
-        texts = frame.select(
-            "id",
-            pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n").alias("text"),
-        )
-        distinct = texts.select("text").unique()
-        copied = copied_series(distinct["text"], shown)
-        cited = cited_series(distinct["text"], facts.anchors)["known"].list.len() > 0
-        for hit, detail in (
-            (copied.is_not_null(), "the prompt holds spec text"),
-            (cited, "the prompt cites a clause"),
-        ):
-            rows = texts.join(distinct.filter(hit), on="text", how="semi")
-            yield from found(Invariant.PROMPT_CLEAN, config, split, rows, detail)
+    wrong: dict[str, list[pl.Series]] = {"the prompt holds spec text": [], "the prompt cites a clause": []}
+    for texts in together_new(text for _, _, frame in each(sets) for text in conversations(frame)):
+        copied = copied_series(texts, shown).is_not_null()
+        cited = cited_series(texts, facts.anchors)["known"].list.len() > 0
+        for hits, hit in zip(wrong.values(), (copied, cited), strict=True):
+            hits.append(texts.filter(hit))
+    for detail, hits in wrong.items():
+        bad = pl.concat(hits) if hits else pl.Series(dtype=pl.String)
+        for config, split, frame in each(sets) if len(bad) else ():
+            for texts in conversations(frame):
+                rows = frame.filter(texts.is_in(bad.implode()))
+                yield from found(Invariant.PROMPT_CLEAN, config, split, rows, detail)
+
+
+def conversations(frame: pl.DataFrame) -> Iterator[pl.Series]:
+    """The texts of each row's prompt as one; nothing where a config has no prompts."""
+    if "prompt" in frame.columns:
+        turns = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
+        yield frame.select(turns.alias("text"))["text"]
+
+
+def together_new(texts: Iterable[pl.Series]) -> Iterator[pl.Series]:
+    """Texts that come for the first time, enough of them at once that looking for many patterns is worth its start."""
+    seen, held, size = Seen(), [pl.Series("text", dtype=pl.String)], 0
+    for part in texts:
+        new = part.filter(seen.new(part) & part.is_not_null())
+        held.append(new)
+        size += int(new.str.len_bytes().sum())
+        if size > HELD:
+            yield pl.concat(held)
+            held, size = held[:1], 0
+    yield pl.concat(held)
 
 
 def completions(sets: Sets, facts: Facts) -> Iterator[Violation]:
@@ -178,28 +197,33 @@ def _unseen(frame: pl.DataFrame) -> pl.Expr:
 
 def _votes(sets: Sets) -> Iterator[Violation]:
     """Each scored row has at least one scored judge sample, and `reward` counts them right."""
-    votes = columns(sets, "judgments", "candidate_id", "status")
-    if votes.is_empty():
+    if not sets.get("judgments"):
         return
-    counted = votes.group_by("candidate_id").agg(
-        (pl.col("status") == JudgmentStatus.SCORED).sum().alias("scored"),
-        (pl.col("status") == JudgmentStatus.ABSTAINED).sum().alias("abstained"),
-    )
-    for config, split, frame in each(sets, "sft", "kto", "reward", "rejected"):
-        rows = frame.filter(pl.col("score").is_not_null()).join(
-            counted, left_on="id", right_on="candidate_id", how="left"
+    status = pl.col("status")
+    counted = (
+        rows_of(sets, "judgments", "candidate_id", "status")
+        .group_by(pl.col("candidate_id").alias("id"))
+        .agg(
+            (status == JudgmentStatus.SCORED).sum().alias("scored"),
+            (status == JudgmentStatus.ABSTAINED).sum().alias("abstained"),
         )
-        mute = rows.filter(pl.col("scored").fill_null(0) == 0)
-        yield from found(Invariant.ABSTENTION, config, split, mute, "a score stands on no judge sample")
-        if config == "reward":
-            wrong = (pl.col("judge_samples") != pl.col("scored")) | (pl.col("abstentions") != pl.col("abstained"))
-            yield from found(
-                Invariant.ABSTENTION,
-                config,
-                split,
-                rows.filter(wrong),
-                "judge_samples or abstentions are miscounted",
-            )
+        .collect(engine="streaming")
+    )
+    if counted.is_empty():
+        return
+    mute = pl.col("scored").fill_null(0) == 0
+    wrong = (pl.col("judge_samples") != pl.col("scored")) | (pl.col("abstentions") != pl.col("abstained"))
+    for config in ("sft", "kto", "reward", "rejected"):
+        numbers = ["judge_samples", "abstentions"] if config == "reward" else []
+        for split, frame in sets.get(config, {}).items():
+            scored = frame.lazy().filter(pl.col("score").is_not_null()).select("id", *numbers)
+            rows = scored.join(counted.lazy(), on="id", how="left")
+            for broken, detail in (
+                (mute, "a score stands on no judge sample"),
+                (wrong if numbers else pl.lit(False), "judge_samples or abstentions are miscounted"),
+            ):
+                bad = rows.filter(broken).select("id").sort("id").collect(engine="streaming")
+                yield from found(Invariant.ABSTENTION, config, split, bad, detail)
 
 
 def ranges(sets: Sets, facts: Facts) -> Iterator[Violation]:
