@@ -56,10 +56,9 @@ class Decisions:
 
     def of(self, shard: Shard, *columns: str) -> pl.DataFrame:
         """A range, ordered by candidate_id: these columns, or all."""
-        wanted = [*columns] or None
-        read = None if wanted is None else [*{"candidate_id": 0, "reason": 0, **dict.fromkeys(wanted)}]
+        read = list(dict.fromkeys(["candidate_id", "reason", *columns])) if columns else None
         rows = turned_away(pl.read_parquet(self.files[shard], columns=read), self._over)
-        return rows.select(wanted or rows.columns)
+        return rows.select(columns) if columns else rows
 
     def rows(self, *columns: str) -> pl.DataFrame:
         """These columns of all ranges together."""

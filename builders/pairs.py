@@ -17,26 +17,10 @@ TARGETS = [Arm.SPEC.value, Arm.REPAIR.value]
 """Arms whose accepted candidates may be chosen against any other; revisions only against what they revise."""
 
 
-def preference_pairs(
-    judged: pl.DataFrame,
-    preference: Preference,
-    comparisons: pl.DataFrame | None = None,
-    refused: Collection[str] = (),
-) -> pl.DataFrame:
-    """The preference pairs of all judged candidates: `widest_pairs`, `balanced`, with their ids.
-
-    Args:
-        comparisons, refused: as for `widest_pairs`.
-    """
-    pairs = widest_pairs(judged, preference, mean_variance([judged]), comparisons, refused)
-    return with_id(balanced(pairs, preference))
-
-
 def widest_pairs(
     judged: pl.DataFrame,
     preference: Preference,
     variance: float,
-    comparisons: pl.DataFrame | None = None,
     refused: Collection[str] = (),
 ) -> pl.DataFrame:
     """Pairs of candidates of one prompt, decided prompt by prompt.
@@ -50,8 +34,6 @@ def widest_pairs(
         judged: candidates with prompt_id, candidate_id, category, score, score_std, judge_samples, judges, passes,
             arm, parent_id, answer_key, answer_chars.
         variance: of a candidate that was sampled once, from `mean_variance`.
-        comparisons: pairwise judgments; with `preference.pairwise` only pairs that both orders confirm stay. None
-            gives the pairs that are to be compared.
         refused: ids of pairs whose order people did not confirm; the next pair of the prompt takes their place.
 
     Returns:
@@ -74,10 +56,20 @@ def widest_pairs(
     pairs = pairs.unique(["chosen_id"], keep="first", maintain_order=True).unique(
         ["rejected_id", "revised"], keep="first", maintain_order=True
     )
-    pairs = pairs.filter(pl.int_range(pl.len()).over("prompt_id", "revised") < preference.pairs_per_prompt)
+    return pairs.filter(pl.int_range(pl.len()).over("prompt_id", "revised") < preference.pairs_per_prompt)
+
+
+def settled(pairs: pl.DataFrame, preference: Preference, comparisons: pl.DataFrame | None = None) -> pl.DataFrame:
+    """What stays of the pairs of all prompts, with `id`.
+
+    Args:
+        pairs: from `widest_pairs`.
+        comparisons: pairwise judgments; with `preference.pairwise` only pairs that both orders confirm stay. None
+            gives the pairs that are to be compared.
+    """
     if preference.pairwise is not None and comparisons is not None:
         pairs = confirmed(pairs, comparisons)
-    return pairs
+    return with_id(balanced(pairs, preference))
 
 
 def couples(judged: pl.DataFrame, variance: float) -> pl.DataFrame:

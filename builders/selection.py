@@ -16,7 +16,7 @@ from specdistill.builders.audit.verdicts import People
 from specdistill.builders.decisions import DECIDING, Decisions
 from specdistill.builders.judging import aggregate_judgments
 from specdistill.builders.keys import judge_digest
-from specdistill.builders.pairs import balanced, mean_variance, outline, widest_pairs, with_id
+from specdistill.builders.pairs import mean_variance, outline, settled, widest_pairs
 from specdistill.builders.screens import SpecFacts, screen_frame
 from specdistill.builders.sets import make_sets, with_verdict
 from specdistill.builders.splits import split_of
@@ -172,10 +172,8 @@ def pairs_of(
     """
     asked = recipe.preference
     variance = mean_variance(sides(frame, recipe) for frame in decided)
-    found = [
-        widest_pairs(sides(frame, recipe), asked, variance, comparisons, people.rejected_pairs) for frame in decided
-    ]
-    pairs = with_id(balanced(pl.concat(found), asked))
+    found = [widest_pairs(sides(frame, recipe), asked, variance, people.rejected_pairs) for frame in decided]
+    pairs = settled(pl.concat(found), asked, comparisons)
     confirmed = pl.col("id").is_in(list(people.confirmed_pairs))
     return pairs.with_columns(pl.when(confirmed).then(pl.lit("confirmed")).alias("audit"))
 

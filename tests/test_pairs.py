@@ -10,11 +10,16 @@ from simulated_judge import SimulatedJudge
 
 from specdistill.builders.heuristics import asked_items, complete_score, heuristic_frame, outcome_score, sections_score
 from specdistill.builders.judging import aggregate_judgments
-from specdistill.builders.pairs import outline, preference_pairs, with_messages
+from specdistill.builders.pairs import mean_variance, outline, settled, widest_pairs, with_messages
 from specdistill.errors import RecipeError
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.recipe import Preference
 from specdistill.schemas.recipe_file import parse_recipe
+
+
+def preference_pairs(rows, preference, comparisons=None):
+    """The pairs of all candidates at once."""
+    return settled(widest_pairs(rows, preference, mean_variance([rows])), preference, comparisons)
 
 
 def judged(*rows):

@@ -58,8 +58,7 @@ def choose_records(
             choose(run.pair_rows, Kind.PAIR, wanted_pairs, recipe.audit),
         ]
     ).join(before, on="record_id", how="anti")
-    known = pl.concat([run.rows["target_id"], run.pair_rows["target_id"]])
-    kept = before.filter(pl.col("target_id").is_in(known.to_list()))  # others answer to an older policy or model
+    kept = run.still_there(before)  # others answer to an older policy or model
     added = fresh.sort("priority", "record_id", descending=[True, False])
     parts = [kept]
     for kind, wanted in ((Kind.ROW, wanted_rows), (Kind.PAIR, wanted_pairs)):

@@ -27,10 +27,11 @@ class Judged:
     pairs: pl.DataFrame
     pair_rows: pl.DataFrame
 
-    @property
-    def clauses(self) -> pl.DataFrame:
-        """The clause table."""
-        return self.stored.clauses
+    def still_there(self, records: pl.DataFrame) -> pl.DataFrame:
+        """The records (rows of `schemas.audit.RECORDS`) whose row or pair may still be shown: settings may have changed
+        since they were chosen."""
+        known = pl.concat([self.rows["target_id"], self.pair_rows["target_id"]])
+        return records.filter(pl.col("target_id").is_in(known.implode()))
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def judged(layout: RunLayout, recipe: Recipe) -> Judged:
 
 
 def material_of(run: Judged, records: pl.DataFrame) -> Material:
-    """What the records of a run are made of; those whose row or pair is no longer there are left out.
+    """What the records of a run are made of.
 
     Args:
-        records: rows of `schemas.audit.RECORDS`.
+        records: from `Judged.still_there`.
     """
     targets = records["target_id"].to_list()
     rows = run.rows.filter(pl.col("target_id").is_in(targets))
@@ -88,4 +89,4 @@ def material_of(run: Judged, records: pl.DataFrame) -> Material:
         found = run.stored.prompt_rows(shard).filter(pl.col("prompt_id").is_in(prompts))
         asked.append(found.select("prompt_id", "prompt"))
     judge = run.stored.recipe.judge.model
-    return Material(rows, pairs, pl.concat(texts), pl.concat(asked), run.clauses, judge)
+    return Material(rows, pairs, pl.concat(texts), pl.concat(asked), run.stored.clauses, judge)

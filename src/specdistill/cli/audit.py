@@ -180,7 +180,9 @@ def pull(
     labels = write_labels(layout, found, responses)
     more = second_opinions(layout, recipe, responses)
     if again and more.height:
-        push_all(layout, recipe, client, address, workspace, more, judged(layout, recipe))
+        state = judged(layout, recipe)
+        more = state.still_there(more)
+        push_all(layout, recipe, client, address, workspace, more, state)
     counted = {
         "statuses": dict(responses.group_by("status").len().sort("status").iter_rows()),
         "annotators": responses["annotator"].n_unique(),
