@@ -133,7 +133,10 @@ def put_set(layout: RunLayout, config: str, split: str, frames: Iterable[pl.Data
         for frame in frames:
             writer.add(frame)
         writer.close()
-        writer.place()
+        placed = writer.place()
+    for path in layout.shards(config, split):
+        if path not in placed:
+            path.unlink()
     list_anew(layout)
 
 
