@@ -228,6 +228,9 @@ def test_a_release_holds_the_files_of_the_run(tmp_path: Path, monkeypatch: pytes
         loaded = load_dataset(str(tmp_path / "linked"), config, cache_dir=str(tmp_path / "cache"))
         assert {split: loaded[split].num_rows for split in loaded} == splits
         assert loaded["train"].features == features(TABLES[config])
+    sorted((tmp_path / "linked" / "sft").glob("train-*"))[0].write_bytes(b"written in place")
+    with pytest.raises(RunError, match="is not the one its manifest lists"):
+        build_tree(layout, tmp_path / "again", ASK)
 
 
 def test_only_an_earlier_tree_is_replaced(run: RunLayout, tmp_path: Path) -> None:
