@@ -34,7 +34,7 @@ def big_run(root: Path, gigabytes: float, row_bytes: int) -> float:
     from run_fixture import put_set, write_run
 
     layout = write_run(root, prompts=60)
-    small = pl.read_parquet(layout.dataset("rejected", "train"))
+    small = pl.read_parquet(layout.datasets / "rejected" / "train.parquet")
     one = small.filter(pl.col("reason") == "malformed").head(1)
     candidates = pl.concat([pl.read_parquet(part) for part in layout.candidates.glob("*.parquet")])
     asked = candidates.filter(pl.col("candidate_id") == one["id"][0])

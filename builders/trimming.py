@@ -114,13 +114,10 @@ def turned_away(decided: pl.DataFrame, over: pl.DataFrame) -> pl.DataFrame:
     if over.is_empty():
         return decided
     reason = pl.when("over").then(pl.lit(RejectReason.OVER_QUOTA.value)).otherwise("reason").alias("reason")
-    marked = over.with_columns(pl.lit(True).alias("over"))
-    return (
-        decided.join(marked, on="candidate_id", how="left", maintain_order="left")
-        .with_columns(pl.col("over").fill_null(False))
-        .with_columns(reason)
-        .drop("over")
+    marked = decided.join(
+        over.with_columns(pl.lit(True).alias("over")), on="candidate_id", how="left", maintain_order="left"
     )
+    return marked.with_columns(reason).drop("over")
 
 
 def trim(decided: pl.DataFrame, prompts: pl.DataFrame, quota: Quota) -> pl.DataFrame:

@@ -145,10 +145,6 @@ class RunLayout:
         """`datasets/CONFIG/SPLIT.parquet`: derived sets; a large one is `SPLIT-00000-of-0000N.parquet`."""
         return self.root / "datasets"
 
-    def dataset(self, config: str, split: str) -> Path:
-        """The file of a derived set that is one file."""
-        return self.datasets / config / f"{split}.parquet"
-
     def shards(self, config: str, split: str) -> list[Path]:
         """Every file of a derived set, in order."""
         found = sorted((self.datasets / config).glob(f"{split}*.parquet"))

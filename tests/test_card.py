@@ -174,7 +174,7 @@ def test_a_version_has_three_numbers(run: RunLayout, tmp_path: Path, version: st
 
 def test_broken_promises_stop_the_release(tmp_path: Path) -> None:
     layout = write_run(tmp_path / "r", prompts=12)
-    path = layout.dataset("sft", "train")
+    path = layout.datasets / "sft" / "train.parquet"
     message = pl.struct(
         pl.lit("assistant").alias("role"),
         pl.lit("The provided policy says no.").alias("content"),
@@ -193,14 +193,14 @@ def test_broken_promises_stop_the_release(tmp_path: Path) -> None:
 
 def test_files_that_no_selection_of_today_wrote_stop_the_release(tmp_path: Path) -> None:
     layout = write_run(tmp_path / "r", prompts=12)
-    frame = pl.read_parquet(layout.dataset("sft", "train"))
-    frame.write_parquet(layout.dataset("sft", "stray"))
+    frame = pl.read_parquet(layout.datasets / "sft" / "train.parquet")
+    frame.write_parquet(layout.datasets / "sft" / "stray.parquet")
     with pytest.raises(RunError, match="does not list this file"):
         build_tree(layout, tmp_path / "t", ASK)
     list_anew(layout)
     with pytest.raises(RunError, match="not in the form it is published in"):
         build_tree(layout, tmp_path / "t", ASK)
-    layout.dataset("sft", "stray").unlink()
+    (layout.datasets / "sft" / "stray.parquet").unlink()
     list_anew(layout)
     build_tree(layout, tmp_path / "t", ASK)
 

@@ -415,7 +415,7 @@ def test_private_repositories_are_private_from_the_first_byte(calm: Bench, tmp_p
 
 def plant(run: RunLayout, text: str) -> RunLayout:
     """Put a text into the first reasoning of the run's sft set, and make the manifest agree."""
-    frame = pl.read_parquet(run.dataset("sft", "train"))
+    frame = pl.read_parquet(run.datasets / "sft" / "train.parquet")
     message = pl.struct(
         pl.col("completion").list.last().struct.field("role"),
         pl.col("completion").list.last().struct.field("content"),
@@ -431,7 +431,7 @@ def test_secrets_and_personal_data_do_not_leave(calm: Bench) -> None:
     worker, repo = calm.worker(False), "org/scanned"
     token = "ghp_" + "1a2B3c4D5e6F7g8H9i0JkLmNoPqRsTuVwXyZ"
     run = plant(write_run(calm.folder / "leaky", prompts=12), f" Use {token} or write to mara.lind@gmail.com.")
-    row = pl.read_parquet(run.dataset("sft", "train"))["id"][0]
+    row = pl.read_parquet(run.datasets / "sft" / "train.parquet")["id"][0]
     refused = worker.ask(do="run", run=str(run.root), version="1.0.0", repo=repo, scan=True)
     assert refused["error"] == "PublishError", refused
     assert "2 texts look like secrets or personal data" in refused["message"]

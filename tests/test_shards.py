@@ -69,7 +69,7 @@ def test_ranges_change_nothing_about_the_sets(run, changes):
             parts = [sets[config][split] for sets in ranges if split in sets[config]]
             assert_frame_equal(pl.concat(parts), frame, check_exact=True)
             if not changes:
-                assert_frame_equal(pl.read_parquet(run.dataset(config, split)), frame, check_exact=True)
+                assert_frame_equal(pl.read_parquet(run.datasets / config / f"{split}.parquet"), frame, check_exact=True)
 
 
 @pytest.mark.integration
