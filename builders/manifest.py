@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,9 +17,9 @@ from specdistill.builders.run import locked
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
-from specdistill.schemas.manifest import AuditEntry, FileEntry, Manifest, ModelEntry, SpecEntry, StageEntry
+from specdistill.schemas.manifest import AuditEntry, Manifest, ModelEntry, SpecEntry, StageEntry
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.verify import file_digest, read_manifest
+from specdistill.schemas.verify import file_entry, read_manifest
 from specdistill.schemas.vocabulary import CONFIGS
 
 PACKAGES = (
@@ -161,12 +160,6 @@ def stage_entries(layout: RunLayout) -> dict[str, StageEntry]:
         stages[f"calls/{step}"] = StageEntry(rows=totals["calls"], **totals)
     stages["run"] = StageEntry(rows=0, seconds=round(session_seconds(layout.ledger), 1))
     return stages
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Checksum, size and rows of one file."""
-    rows = pl.scan_parquet(path).select(pl.len()).collect().item() if path.suffix == ".parquet" else None
-    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
 
 
 def installed() -> dict[str, str]:

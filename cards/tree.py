@@ -29,7 +29,7 @@ from specdistill.schemas.files import disk_error, sync_folder
 from specdistill.schemas.invariants import NAMED, Violation, check_run, scan_frame, scan_sets
 from specdistill.schemas.layout import RunLayout, shard_names
 from specdistill.schemas.manifest import FileEntry, Manifest, Release
-from specdistill.schemas.verify import MANIFEST, file_digest, read_manifest
+from specdistill.schemas.verify import MANIFEST, file_digest, file_entry, read_manifest
 
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 CARD = "README.md"
@@ -273,11 +273,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Checksum and size of a file."""
-    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size)
 
 
 def swap(building: Path, to_dir: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+import polars as pl
 from pydantic import ValidationError
 
 from specdistill.errors import RunError, SchemaError
-from specdistill.schemas.manifest import Manifest
+from specdistill.schemas.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
 MAX_BYTES = 64_000_000
@@ -50,6 +51,12 @@ def file_digest(path: Path) -> str:
         while piece := handle.read(1 << 20):
             state.update(piece)
     return state.hexdigest()
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Checksum and size of a file, and rows where it is Parquet."""
+    rows = pl.scan_parquet(path).select(pl.len()).collect().item() if path.suffix == ".parquet" else None
+    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
 
 
 def verify_tree(folder: Path, *, allow_unlisted: bool = False) -> Manifest:

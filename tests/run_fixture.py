@@ -16,7 +16,6 @@ import polars as pl
 
 from specdistill import __version__
 from specdistill.builders.keys import candidate_id, generator_digest, judge_digest, judgment_id
-from specdistill.builders.manifest import file_entry
 from specdistill.builders.parts import write_part
 from specdistill.builders.prompts import prompt_table
 from specdistill.builders.selection import select
@@ -29,6 +28,7 @@ from specdistill.schemas.manifest import FileEntry, Manifest, ModelEntry, SpecEn
 from specdistill.schemas.recipe import Engine, Recipe
 from specdistill.schemas.recipe_file import dump_recipe
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
+from specdistill.schemas.verify import file_entry
 from specdistill.schemas.vocabulary import CONFIGS, CRITERIA
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.loader import load_spec

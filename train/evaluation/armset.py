@@ -12,12 +12,12 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from specdistill.builders.manifest import file_entry, model_entries, spec_entry
+from specdistill.builders.manifest import model_entries, spec_entry
 from specdistill.builders.parts import parquet_bytes
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.manifest import Manifest, Release
-from specdistill.schemas.verify import MANIFEST
+from specdistill.schemas.verify import MANIFEST, file_entry
 from specdistill.train.evaluation.arms import Material
 from specdistill.version import __version__
 
