@@ -23,9 +23,18 @@ class Caller:
     State: whether the engine is loaded. The first call that the ledger cannot answer loads it.
     """
 
-    def __init__(self, stage: str, engine: Engine, ledger: Ledger, window: asyncio.Semaphore) -> None:
-        """`window` bounds the requests in flight of all callers of the engine."""
+    def __init__(
+        self,
+        stage: str,
+        engine: Engine,
+        ledger: Ledger,
+        window: asyncio.Semaphore,
+        asking: dict[str, asyncio.Event] | None = None,
+    ) -> None:
+        """`window` bounds the requests in flight of all callers of the engine; `asking` is what all callers of the
+        ledger are asking just now, since two samples may read the same and are the same question to a judge."""
         self.stage, self.engine, self.ledger, self.window = stage, engine, ledger, window
+        self.asking = {} if asking is None else asking
         self.identity = [engine.model_name, engine.sampling]
         self._loading = asyncio.Lock()
         self._loaded = False
@@ -44,15 +53,27 @@ class Caller:
             DiskError: the ledger cannot be written.
         """
         base = digest("call", self.identity, messages, schema)
-        keys = {index: f"{base}-{index}" for index in indexes}
+        while (same := self.asking.get(base)) is not None:
+            await same.wait()  # then the ledger has what it brought
+        ended = self.asking[base] = asyncio.Event()
+        try:
+            return await self._complete(messages, schema, {index: f"{base}-{index}" for index in indexes})
+        finally:
+            del self.asking[base]
+            ended.set()
+
+    async def _complete(
+        self, messages: Messages, schema: dict[str, Any] | None, keys: dict[int, str]
+    ) -> dict[int, Completion]:
+        """`complete`, where nobody else asks the same."""
         known = self.ledger.lookup(list(keys.values()))
         found = {index: completion_from(known[key]) for index, key in keys.items() if key in known}
         for _ in range(SHORT_ASKS):
-            missing = [index for index in indexes if index not in found]
+            missing = [index for index in keys if index not in found]
             if not missing:
                 break
             found |= await self.ask(messages, schema, missing, keys)
-        for index in indexes:
+        for index in keys:
             if index not in found:
                 found[index] = failed("the server sent fewer samples than asked, again and again")
                 self.journal(keys[index], found[index], 0.0)

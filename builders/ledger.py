@@ -112,18 +112,20 @@ class Ledger:
         self.session: int = row[0]
         self._started = time.monotonic()
         self._queue: queue.SimpleQueue[Queued] = queue.SimpleQueue()
+        self._uncommitted: dict[str, dict[str, Any]] = {}
         self._hurry = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
     def lookup(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Results of the finished calls among `keys`; failed and unknown ones are absent.
+        """Results of the finished calls among `keys`, as soon as they are recorded; failed and unknown ones are absent.
 
         Raises:
             RunError: the file is damaged.
         """
-        found: dict[str, dict[str, Any]] = {}
+        # Before the file is read, else a commit in between would hide a call from both looks.
+        found = {key: self._uncommitted[key] for key in keys if key in self._uncommitted}
         for start in range(0, len(keys), LOOKUP_CHUNK):
             chunk = keys[start : start + LOOKUP_CHUNK]
             marks = ",".join("?" * len(chunk))
@@ -148,6 +150,8 @@ class Ledger:
             DiskError: an earlier write failed.
         """
         self._check()
+        if call.ok:
+            self._uncommitted.setdefault(call.key, call.result)
         values = (
             call.key,
             call.stage,
@@ -227,6 +231,8 @@ class Ledger:
         with connection:
             for statement, rows in writes.items():
                 insert(connection, statement, rows)
+        for key, *_ in writes.get(UPSERT, ()):
+            self._uncommitted.pop(key, None)
         if isinstance(taken[-1], threading.Event):
             taken[-1].set()
         return taken[-1] is not None

@@ -117,13 +117,14 @@ async def walk(
     models = [node.step.llm for node in nodes.values() if isinstance(node.step, SampledTask)]
     engines = {id(model): model for model in models if isinstance(model, Engine)}
     windows = {key: asyncio.Semaphore(engine.concurrency) for key, engine in engines.items()}
+    asking: dict[str, asyncio.Event] = {}
     try:
         async with asyncio.TaskGroup() as group:
             for name, node in nodes.items():
                 early = (inject or {}).get(name, ())
                 caller = None
                 if id(getattr(node.step, "llm", None)) in windows:
-                    caller = Caller(name, node.step.llm, ledger, windows[id(node.step.llm)])
+                    caller = Caller(name, node.step.llm, ledger, windows[id(node.step.llm)], asking)
                 group.create_task(run_node(name, node, caller, hooks, early), name=name)
     except BaseExceptionGroup as failures:
         raise first_of(failures) from None

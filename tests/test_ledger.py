@@ -28,6 +28,23 @@ def test_a_finished_call_answers_and_is_final(tmp_path):
     again.close()
 
 
+def test_a_call_answers_as_soon_as_it_is_recorded(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for number in range(20_000):  # over many commits
+        ledger.record(call(f"k{number}", ok=number % 2 == 0, text=str(number)))
+        ledger.record(call(f"k{number}", text="late"))
+        if number % 100 == 0:
+            assert ledger.lookup([f"k{number}", f"k{number + 1}"]) == {f"k{number}": {"text": str(number)}}
+    ledger.flush()
+    assert ledger.lookup(["k0", "k1", "k19998"]) == {
+        "k0": {"text": "0"},
+        "k1": {"text": "late"},
+        "k19998": {"text": "19998"},
+    }
+    assert ledger._uncommitted == {}
+    ledger.close()
+
+
 def test_a_failed_call_never_answers_and_can_be_mended(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.record(call("a", ok=False))
