@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 from specdistill.cli.output import err
+from specdistill.schemas.vocabulary import Arm, ParseOutcome
 
 if TYPE_CHECKING:
     from specdistill.builders.build import Observer
@@ -29,6 +30,7 @@ class Progress:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.votes = sum(judge.k for judge in recipe.judge.judges)
         self.console = err()
         self.began = self.said = time.monotonic()
         self.done = {"candidates": 0, "judgments": 0}
@@ -80,13 +82,14 @@ class Progress:
     def planned(self, plan: Plan) -> None:
         """What is still to do. Judgments of candidates that do not exist yet are an upper bound."""
         self.total["candidates"] = self.done["candidates"] + plan.candidates_wanted
-        judgments = plan.judgments_wanted + plan.candidates_wanted * self.recipe.judge.k
+        judgments = plan.judgments_wanted + plan.candidates_wanted * self.votes
         self.total["judgments"] = self.done["judgments"] + judgments
         for name, task in self.tasks.items():
             self.bars.update(task, total=self.total[name], visible=self.total[name] > 0)
         if sum(self.total.values()):
+            rewrites = " and their rewrites" if self.recipe.constitution or self.recipe.repair else ""
             self.note(
-                f"To do: {plan.candidates_wanted} candidates, up to {judgments} judgments. "
+                f"To do: {plan.candidates_wanted} candidates{rewrites}, up to {judgments} judgments. "
                 "The model loads first; Ctrl-C stops in good order and the same command resumes."
             )
 
@@ -98,14 +101,25 @@ class Progress:
             self.samples += rows
             if time.monotonic() - self.counted > JUDGED_SECONDS:
                 self.judge()
-        elif rows and rows[0]["parse"] != "ok":
-            self.total["judgments"] -= self.recipe.judge.k * sum(row["parse"] != "ok" for row in rows)
+        else:
+            self.expect(rows)
+        self.total[table] = max(self.total[table], self.done[table])
         self.bars.update(
             self.tasks[table], completed=self.done[table], total=self.total[table], extra=self.extra(table)
         )
         if not self.console.is_terminal and time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
             self.console.print(self.line())
+
+    def expect(self, candidates: Sequence[dict[str, Any]]) -> None:
+        """What new candidates leave to do: none is judged that cannot be read, and answers without the spec are
+        rewritten. Which answers leak, and are mended, is not known before."""
+        read = [row for row in candidates if row["parse"] == ParseOutcome.OK]
+        constitution = self.recipe.constitution
+        without_spec = sum(row["arm"] == Arm.CONTRAST for row in read)
+        rewrites = without_spec * constitution.samples if constitution else 0
+        self.total["candidates"] += rewrites
+        self.total["judgments"] += (rewrites - (len(candidates) - len(read))) * self.votes
 
     def judge(self) -> None:
         """Count the candidates that reach the threshold among those judged since the last look."""
