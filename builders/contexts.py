@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from specdistill.schemas.digest import digest
+from specdistill.schemas.vocabulary import UNION
 from specdistill.specs.clauses import clause_frame
 from specdistill.specs.loader import load_spec
 from specdistill.specs.model import Spec
 from specdistill.specs.render import Rendered, render
-
-UNION = "+"
-"""A prompt may belong to several categories: `violence+self-harm` is shown the union of both."""
 
 
 def categories_of(label: str) -> list[str]:

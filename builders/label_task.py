@@ -12,7 +12,6 @@ from distilabel.pipeline import Pipeline
 from distilabel.typing import FormattedInput
 from pydantic import PrivateAttr
 
-from specdistill.builders.contexts import UNION
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.engines.factory import EnginePool, Host
 from specdistill.builders.labelling import LabelStatus, Vote, label_messages, label_schema, one_label, read_label
@@ -24,6 +23,7 @@ from specdistill.builders.steps import Step
 from specdistill.builders.tasks import SampledTask
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Classifier, Recipe
+from specdistill.schemas.vocabulary import UNION
 from specdistill.specs.loader import load_spec
 from specdistill.specs.model import Spec
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from specdistill.builders.contexts import UNION
 from specdistill.builders.engines.exchange import THINK_CLOSE, THINK_OPEN
 from specdistill.builders.judging import find_object
 from specdistill.builders.quoting import policy, quote, transcript
-from specdistill.schemas.vocabulary import FinishReason
+from specdistill.schemas.vocabulary import UNION, FinishReason
 from specdistill.specs.model import Spec
 from specdistill.specs.render import overview
 

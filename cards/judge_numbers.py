@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from specdistill.cards.judge_noise import SCORES, candidate_noise, criteria_noise, noise_of
-from specdistill.cards.statistics import BINS, histogram, mean_of, quartiles, read
+from specdistill.cards.statistics import BINS, height, histogram, mean_of, quartiles, read, share_by_prompt
 from specdistill.schemas.intervals import kappa, mean_interval, wilson
 from specdistill.schemas.scores import aggregation, always_whole, sample_score
 from specdistill.schemas.vocabulary import CRITERIA, Arm, HintAnswer, JudgmentStatus
@@ -132,9 +132,8 @@ def hint(whole: Whole) -> dict[str, Any]:
     """How often the judge agreed with the expected outcome it was shown as another AI's opinion."""
     if "hint" not in whole["judgments"].collect_schema():  # before 1.3.0
         return {"shown": 0}
-    said = dict(read(whole["judgments"].drop_nulls("hint").group_by("hint").len()).iter_rows())
-    shown = sum(said.values())
-    return {"shown": shown, "agree": wilson(said.get(HintAnswer.AGREE, 0), shown)}
+    said = whole["judgments"].drop_nulls("hint")
+    return {"shown": height(said), "agree": share_by_prompt(said, pl.col("hint") == HintAnswer.AGREE)}
 
 
 def heuristic(whole: Whole) -> dict[str, Any]:
@@ -142,15 +141,13 @@ def heuristic(whole: Whole) -> dict[str, Any]:
     the judge accepts what the heuristic holds wrong, and the other way round."""
     if "reward" not in whole or "heuristic" not in whole["reward"].collect_schema():
         return {"candidates": 0}
-    rows = read(whole["reward"].select("label", *HEURISTICS).drop_nulls("heuristic"))
+    rows = read(whole["reward"].select("prompt_id", "label", *HEURISTICS).drop_nulls("heuristic"))
     wrong = pl.col("heuristic") < 0.5
     return {
         "candidates": rows.height,
         "parts": {name: mean_of(rows[name]) for name in HEURISTICS},
-        "accepted_but_wrong": wilson(rows.filter(pl.col("label") & wrong).height, rows.filter("label").height),
-        "rejected_but_right": wilson(
-            rows.filter(~pl.col("label") & ~wrong).height, rows.filter(~pl.col("label")).height
-        ),
+        "accepted_but_wrong": share_by_prompt(rows.lazy().filter("label"), wrong),
+        "rejected_but_right": share_by_prompt(rows.lazy().filter(~pl.col("label")), ~wrong),
     }
 
 

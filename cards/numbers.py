@@ -1,7 +1,7 @@
 """Every number of the report and the card, as pure functions of the published sets and the manifest.
 
 Both read the same `numbers`, and a release can be measured again from its own files, so prose and data cannot drift
-apart. Shares come with 95 % Wilson intervals.
+apart. Shares come with 95 % Wilson intervals, over groups where cases of one group resemble each other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 from specdistill.cards.judge_numbers import Whole, heuristic, judge, scores
 from specdistill.cards.statistics import height, read, wilson
 from specdistill.cards.text_numbers import clause_use, leaks, lengths, pairs
+from specdistill.schemas.intervals import clustered_share
 from specdistill.schemas.manifest import Manifest
 from specdistill.schemas.vocabulary import CRITERIA, Arm, Outcome
 
@@ -93,23 +94,27 @@ def categories(whole: Whole) -> list[dict[str, Any]]:
     """Per category: prompts, candidates made with the spec in view (or repaired), accepted, share with interval,
     prompts with a row."""
     ended = fates(whole).filter(~pl.col("arm").is_in([Arm.CONTRAST, Arm.CONSTITUTION]))
-    good = pl.col("reason").is_null()
-    counted = read(
-        ended.group_by("category")
-        .agg(pl.len().alias("candidates"), good.sum().alias("accepted"))
-        .join(prompts_by_category(ended.filter(good), "prompts_accepted"), on="category", how="left")
+    by_prompt = read(
+        ended.group_by("category", "prompt_id").agg(
+            pl.len().alias("candidates"), pl.col("reason").is_null().sum().alias("accepted")
+        )
     )
-    if "prompts" in whole:
-        asked = read(whole["prompts"].group_by("category").len("prompts"))
-    else:
-        asked = read(prompts_by_category(ended, "prompts"))
-    rows = asked.join(counted, on="category", how="full", coalesce=True).fill_null(0).sort("category")
-    return [row | wilson(row["accepted"], row["candidates"]) for row in rows.iter_rows(named=True)]
-
-
-def prompts_by_category(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """Different prompts of each category, as a column of that name."""
-    return rows.select("category", "prompt_id").unique().group_by("category").len(name)
+    shares = [
+        {"category": category}
+        | {name: int(rows[name].sum()) for name in ("candidates", "accepted")}
+        | {"prompts_accepted": int((rows["accepted"] > 0).sum())}
+        # The samples of one prompt are not independent of each other.
+        | clustered_share(rows["accepted"].cast(pl.Float64), rows["candidates"].cast(pl.Float64))
+        for (category,), rows in by_prompt.sort("category", "prompt_id").group_by("category", maintain_order=True)
+    ]
+    none = {"candidates": 0, "accepted": 0, "prompts_accepted": 0, **wilson(0, 0)}
+    counted = {row["category"]: row for row in shares}
+    source = whole["prompts"] if "prompts" in whole else by_prompt.lazy()
+    asked: dict[str, int] = dict(read(source.group_by("category").len()).iter_rows())
+    return [
+        {"category": name, "prompts": asked.get(name, 0)} | counted.get(name, none)
+        for name in sorted({*asked, *counted})
+    ]
 
 
 def outcomes(whole: Whole) -> list[dict[str, Any]]:

@@ -238,7 +238,7 @@ PLOTS: dict[str, Callable[[Any, Numbers], bool]] = {
 }
 """File name without ending to what draws it; it returns False when there is no data to draw."""
 CAPTIONS = {
-    "acceptance": "Candidates accepted per category, with 95 % Wilson intervals.",
+    "acceptance": "Candidates accepted per category, with 95 % Wilson intervals over prompts.",
     "outcomes": "Accepted rows per category and expected outcome of the prompt.",
     "reasons": "Rejected candidates by the first reason that holds.",
     "scores": "Aggregated judge score of judged candidates; the dashed line is the threshold.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
-from specdistill.schemas.intervals import wilson
+from specdistill.schemas.intervals import clustered_share, wilson
 
-__all__ = ["BINS", "height", "histogram", "mean_of", "quartiles", "read", "wilson"]
+__all__ = ["BINS", "height", "histogram", "mean_of", "quartiles", "read", "share_by_prompt", "wilson"]
 
 BINS = 20
 """Bars of a histogram."""
@@ -15,6 +17,17 @@ BINS = 20
 def read(frame: pl.LazyFrame) -> pl.DataFrame:
     """Collect in bounded memory."""
     return frame.collect(engine="streaming")
+
+
+def share_by_prompt(rows: pl.LazyFrame, hit: pl.Expr) -> dict[str, Any]:
+    """How many of some rows with a prompt_id are hits. Rows of one prompt are not independent of each other.
+
+    Returns:
+        share, low, high; all None for no rows.
+    """
+    prompt = pl.col("prompt_id").hash(seed=0)  # eight bytes for each
+    by_prompt = read(rows.group_by(prompt).agg(hit.sum().alias("hits"), pl.len().alias("rows")).sort("prompt_id"))
+    return clustered_share(by_prompt["hits"].cast(pl.Float64), by_prompt["rows"].cast(pl.Float64))
 
 
 def height(frame: pl.DataFrame | pl.LazyFrame) -> int:

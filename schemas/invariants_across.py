@@ -8,6 +8,7 @@ import polars as pl
 
 from specdistill.schemas.invariants import Check, Facts, Invariant, Sets, Violation, columns, each, found, unmatched
 from specdistill.schemas.similar import NEAR, near_duplicates
+from specdistill.schemas.vocabulary import UNION
 
 
 def margins(sets: Sets, facts: Facts) -> Iterator[Violation]:
@@ -121,7 +122,8 @@ def references(sets: Sets, facts: Facts) -> Iterator[Violation]:
                     yield from found(Invariant.REFERENCES, config, split, rows, "prompt_id is not in `prompts`")
     for config, split, frame in each(sets):
         if "category" in frame.columns:
-            rows = frame.filter(~pl.col("category").is_in(categories))
+            named = pl.col("category").str.split(UNION).list.eval(pl.element().is_in(categories))
+            rows = frame.filter(~named.list.all())
             yield from found(Invariant.REFERENCES, config, split, rows, "the category is not in the spec")
     if "sft" in sets and "rejected" in sets:
         ended = pl.concat([columns(sets, config, "id") for config in ("sft", "rejected")])

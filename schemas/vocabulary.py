@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+UNION = "+"
+"""A prompt may belong to several categories: `violence+self-harm` is shown the union of both."""
+
 
 class Outcome(StrEnum):
     """What a clause asks for, and what a prompt is expected to get."""

@@ -109,11 +109,17 @@ def _anchored(document: Document, start: int, end: int) -> list[Block]:
 
 
 def _are_categories(document: Document, tops: list[Block], end: int) -> bool:
-    """Whether the highest headings are categories: some hold rules and none is an outcome section."""
-    if not tops or any(kind_of_heading(block.title) is not SectionKind.OTHER for block in tops if not block.anchor):
+    """Whether the highest headings are categories: none is an outcome section, and some hold rules. Definitions or
+    examples may stand beside several that do; beside one they are its sections."""
+    kinds = [SectionKind.OTHER if block.anchor else kind_of_heading(block.title) for block in tops]
+    if not tops or any(kind.outcome is not Outcome.UNSPECIFIED for kind in kinds):
         return False
     stops = [block.start for block in tops[1:]] + [end]
-    return any(_anchored(document, block.end, stop) for block, stop in zip(tops, stops, strict=True))
+    holding = [
+        kind for kind, block, stop in zip(kinds, tops, stops, strict=True) if _anchored(document, block.end, stop)
+    ]
+    needed = 1 if set(kinds) <= {SectionKind.OTHER} else 2
+    return holding.count(SectionKind.OTHER) >= needed
 
 
 def _whole(document: Document, start: int, end: int, fallback: str, title: str) -> Category:

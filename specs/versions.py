@@ -42,11 +42,15 @@ def _from_git(revision: str, path: str, source: str) -> Spec:
     if revision.startswith("-"):
         raise SpecError(f"'{revision}' is no git revision.", "Write REVISION:path, e.g. HEAD~1:specs/safety.")
     clean = path.rstrip("/")
+    clean = "./" if clean == "." else clean  # as git writes the folder it is in
     kind = _git(["cat-file", "-t", f"{revision}:{clean}"], source).decode().strip()
     with TemporaryDirectory() as scratch:
         place = Path(scratch, Path(clean).name if Path(clean).name not in ("", ".", "..") else "spec")
         if kind == "tree":
-            with tarfile.open(fileobj=io.BytesIO(_git(["archive", f"{revision}:{clean}"], source))) as archive:
+            tree = _git(["rev-parse", f"{revision}:{clean}"], source).decode().strip()
+            # With the repository named, git takes any folder for its top: in a subfolder it would archive only that.
+            here = _git(["rev-parse", "--absolute-git-dir"], source).decode().rstrip("\n")
+            with tarfile.open(fileobj=io.BytesIO(_git(["--git-dir", here, "archive", tree], source))) as archive:
                 archive.extractall(place, filter="data")
         else:
             place.write_bytes(_git(["cat-file", "blob", f"{revision}:{clean}"], source))

@@ -226,6 +226,14 @@ def test_a_planted_fault_is_found_in_its_rows(run: RunLayout, name: str) -> None
     assert all(key in str(violation) for violation in found for key in violation.ids)
 
 
+def test_a_prompt_may_be_of_several_categories_of_the_spec(run: RunLayout) -> None:
+    for category, wrong in (("tools+paint", 0), ("tools+cooking", 1)):
+        sets = read_sets(run.datasets)
+        change(sets, "sft", 0, category=category)
+        found = [v for v in check_run(run, sets) if v.invariant is Invariant.REFERENCES]
+        assert sum(len(v.ids) for v in found) == wrong, found
+
+
 def test_planted_faults_cover_every_invariant() -> None:
     assert {invariant for invariant, _, _ in FAULTS.values()} | {Invariant.HUMAN} == set(Invariant)
 

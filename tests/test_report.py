@@ -14,10 +14,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from run_fixture import K, recipe, write_run
 
-from specdistill.cards.numbers import deficits, numbers, rounded
+from specdistill.cards.numbers import categories, deficits, numbers, rounded
 from specdistill.cards.plots import PLOTS, render_plots
 from specdistill.cards.report import measure, write_report
-from specdistill.cards.statistics import histogram, wilson
+from specdistill.cards.statistics import histogram, share_by_prompt, wilson
 from specdistill.cards.text import code, duration, escape, render, shown, size
 from specdistill.errors import RunError
 from specdistill.schemas.invariants import read_sets
@@ -36,6 +36,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
 
 def parts(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "*.parquet")
+
+
+def test_samples_of_one_prompt_are_not_independent() -> None:
+    """Ten prompts, four samples each, all or none of a prompt's accepted: what is known is what ten prompts tell."""
+    rows = pl.LazyFrame(
+        [
+            {"category": "c", "arm": "spec", "prompt_id": f"p{prompt}", "reason": None if prompt < 5 else "leak"}
+            for prompt in range(10)
+            for _ in range(4)
+        ],
+        schema=dict.fromkeys(("category", "arm", "prompt_id", "reason"), pl.String),
+    )
+    good = pl.col("reason").is_null()
+    [row] = categories({"sft": rows.filter(good).drop("reason"), "rejected": rows.filter(~good)})
+    assert [row[name] for name in ("prompts", "candidates", "accepted", "prompts_accepted")] == [10, 40, 20, 5]
+    assert row["high"] - row["low"] > 1.5 * (wilson(20, 40)["high"] - wilson(20, 40)["low"])
+    shares = {name: row[name] for name in ("share", "low", "high")}
+    assert shares == pytest.approx(share_by_prompt(rows, good))
+    assert share_by_prompt(rows.filter(pl.lit(False)), good) == {"share": None, "low": None, "high": None}
 
 
 def test_numbers_are_those_of_the_raw_rows(run: RunLayout) -> None:

@@ -301,6 +301,13 @@ def test_versions_from_git_runs_and_releases(tmp_path: Path, monkeypatch: pytest
     assert open_version("policy").content() == load_spec(write(tmp_path / "a", AFTER)).content()
     assert old.by_anchor["BE-C1"].file == "v1:policy/categories/beds.md"
     assert open_version("HEAD:./long.md").by_anchor["L1"].text == "Never."
+    for folder in (repository / "policy", repository / "new"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert open_version("v1:policy").content() == old.content(), "from any folder of the repository"
+    monkeypatch.chdir(repository / "policy")
+    assert open_version("v1:.").content() == old.content()
+    monkeypatch.chdir(repository)
     write_spec(old, tmp_path / "run" / "spec")
     assert open_version(str(tmp_path / "run")).content() == old.content()
     assert open_version("safety").id == "safety"

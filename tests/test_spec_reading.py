@@ -243,6 +243,19 @@ Tell the truth.
     assert [(item.title, item.line, item.text) for item in parsed.unplaced] == [("Background", 13, "No rule here.")]
 
 
+@pytest.mark.parametrize("beside", ["Definitions", "Examples", "Guidelines", "Edge cases"])
+def test_a_section_for_all_beside_categories_does_not_make_them_one(beside: str, tmp_path: Path) -> None:
+    violence = "## Violence\n\n### Refuse\n\n#### Weapons {#V-R1}\n\nNone.\n\n"
+    self_harm = "## Self-harm\n\n### Comply\n\n#### Support {#S-C1}\n\nOffer it.\n\n"
+    common = f"## {beside}\n\nA minor is under 18.\n\n"
+    for text in (common + violence + self_harm, violence + self_harm + common):
+        parsed = read(tmp_path, f"# Policy\n\nIntro.\n\n{text}")
+        assert [category.id for category in parsed.spec.categories] == ["violence", "self-harm"]
+        assert [item.title for item in parsed.unplaced] == [beside]
+    alone = read(tmp_path, f"# Policy\n\n{common}## Weapons\n\n### Guns {{#V-R1}}\n\nNone.\n")
+    assert len(alone.spec.categories) == 1, "with one that holds rules it is a section of the same category"
+
+
 def test_a_folder_without_our_layout_is_one_category_a_file_or_more(tmp_path: Path) -> None:
     read(tmp_path, "# Refunds\n\n## Refuse\n\n### No cash {#RF-R1}\n\nNever.\n", "refunds.md")
     read(tmp_path, "# All\n## A {#a}\n### A one {#a1}\nx\n## B {#b}\n### B one {#b1}\ny\n", "more/all.md")
