@@ -15,7 +15,8 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
             else f"its text; its version is still {new.spec.version}"
         )
         found.append(f"The policy changed: {versions}.")
-    before, after = (set(manifest.counts) for manifest in (old, new))
+    # A config without rows is not in the release.
+    before, after = ({name for name, splits in one.counts.items() if sum(splits.values())} for one in (old, new))
     found += [f"Config {config} is new." for config in sorted(after - before)]
     found += [f"Config {config} is gone." for config in sorted(before - after)]
     for config in sorted(before & after):

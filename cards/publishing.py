@@ -13,9 +13,9 @@ from specdistill.cards.memory import frugal
 from specdistill.cards.release import Outcome, Target, release
 from specdistill.cards.remote import Remote
 from specdistill.cards.scan import Find, counts, refuse_finds
-from specdistill.cards.tree import Ask, build_tree, release_of, target_is_free
+from specdistill.cards.tree import Ask, build_tree, release_of, swap, target_is_free
 from specdistill.errors import MissingExtra, UsageError
-from specdistill.schemas.files import working_folder
+from specdistill.schemas.files import disk_error, working_folder
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest
 
@@ -69,7 +69,7 @@ def publish_run(
     frugal()
     release_of(ask, layout, None)
     if to_dir is not None:
-        target_is_free(to_dir)
+        to_dir = place_for(to_dir)
     if target is None and to_dir is None:
         raise UsageError("There is nowhere to publish to.", "Give --repo org/name, --to-dir FOLDER, or both.")
     findings = look(layout, scanned=scanned, needed=target is not None, say=say)
@@ -82,13 +82,13 @@ def publish_run(
         say("Checking the sets and writing the tree.")
         return Published(build_tree(layout, to_dir, ask), to_dir, None, findings)
 
-    with working_folder(layout.root, WORK) as place:
+    with working_folder(layout.root, WORK) as work:
         built: dict[str | None, Manifest] = {}
 
         def build(before: Manifest | None) -> Path:
             """The tree after a given release; made once for each."""
             name = before.release.version if before and before.release else None
-            folder = place / (name or "first")
+            folder = work / (name or "first")
             if name not in built:
                 say("Checking the sets and writing the tree.")
                 built[name] = build_tree_apart(layout.root, folder, ask, previous=before)
@@ -97,7 +97,7 @@ def publish_run(
         outcome = release(Remote(ask.repo, endpoint), target, build, dry_run=dry_run, say=say)
         made = built.get(outcome.plan.previous)
         if to_dir is not None and made is not None:
-            keep(place / (outcome.plan.previous or "first"), to_dir)
+            keep(work / (outcome.plan.previous or "first"), to_dir)
         return Published(made, to_dir, outcome, findings)
 
 
@@ -115,13 +115,37 @@ def look(layout: RunLayout, *, scanned: bool, needed: bool, say: Say) -> list[Fi
         return None
 
 
-def keep(tree: Path, to_dir: Path) -> None:
-    """Move a finished tree to where it was asked for."""
-    from specdistill.cards.tree import swap
+def place_for(to_dir: Path) -> Path:
+    """Where a tree is to be kept, as an absolute path; its parent folder is there.
 
-    if to_dir.parent.stat().st_dev == tree.stat().st_dev:
-        swap(tree, to_dir)
-        return
-    beside = to_dir.with_name(f".{to_dir.name}.{os.getpid()}.building")
-    shutil.copytree(tree, beside)
-    swap(beside, to_dir)
+    Raises:
+        UsageError: it is the folder we are in, which cannot be replaced under the feet of who is in it.
+        PublishError: it holds something else.
+        DiskError: its parent cannot be made.
+    """
+    place = Path(os.path.abspath(to_dir))
+    if place == Path.cwd():
+        raise UsageError("The tree would replace the folder you are in.", f"Name one in it: --to-dir {to_dir}/release.")
+    target_is_free(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise disk_error(place, exc) from exc
+    return place
+
+
+def keep(tree: Path, to_dir: Path) -> None:
+    """Move a finished tree to where it was asked for.
+
+    Raises:
+        DiskError: it cannot be written there.
+    """
+    try:
+        if to_dir.parent.stat().st_dev == tree.stat().st_dev:
+            swap(tree, to_dir)
+            return
+        beside = to_dir.with_name(f".{to_dir.name}.{os.getpid()}.building")
+        shutil.copytree(tree, beside)
+        swap(beside, to_dir)
+    except OSError as exc:
+        raise disk_error(to_dir, exc) from exc

@@ -18,8 +18,9 @@ from run_fixture import list_anew, put_set, recipe, write_run
 from specdistill.cards.card import citation, licence_entry, size_category
 from specdistill.cards.changes import changes
 from specdistill.cards.check import check_release
+from specdistill.cards.publishing import publish_run
 from specdistill.cards.tree import Ask, build_tree, shareable
-from specdistill.errors import InvariantError, PublishError, RunError, SchemaError, UsageError
+from specdistill.errors import DiskError, InvariantError, PublishError, RunError, SchemaError, UsageError
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.features import feature, features
 from specdistill.schemas.invariants import read_sets
@@ -172,6 +173,31 @@ def test_a_version_has_three_numbers(run: RunLayout, tmp_path: Path, version: st
         build_tree(run, tmp_path / "t", Ask(version, "MIT"))
 
 
+def test_the_card_says_most_where_not_every_prompt_or_answer_was_asked_as_often(run: RunLayout, tmp_path: Path) -> None:
+    judge = recipe().judge.model_dump(exclude_unset=True) | {"adaptive": {"first": 1}}
+    layout = write_run(tmp_path / "r", prompts=9, recipe=recipe(quota={"per_category": 2}, judge=judge))
+    build_tree(layout, tmp_path / "t", ASK)
+    page = card(tmp_path / "t")[1]
+    samples, k = recipe().generator.samples, recipe().judge.k
+    assert f"answered prompts until the quotas were met, up to {samples} times each, with the policy" in page
+    assert f"scored each answer up to {k} times for" in page
+
+
+def test_a_tree_can_be_kept_anywhere_but_under_our_feet(
+    run: RunLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="replace the folder you are in"):
+        publish_run(run, ASK, to_dir=Path("."), scanned=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DiskError, match="Cannot write"):
+        publish_run(run, ASK, to_dir=Path("file/deep/tree"), scanned=False)
+    made = publish_run(run, ASK, to_dir=Path("new/deeper/../deep/tree"), scanned=False)
+    assert made.folder == tmp_path / "new" / "deep" / "tree"
+    assert (made.folder / "manifest.json").is_file()
+
+
 def test_broken_promises_stop_the_release(tmp_path: Path) -> None:
     layout = write_run(tmp_path / "r", prompts=12)
     path = layout.datasets / "sft" / "train.parquet"
@@ -306,6 +332,15 @@ def test_changes_are_told_from_manifests(run: RunLayout) -> None:
         "The threshold is 0.9; it was 0.6.",
     ]
     assert changes(old, old) == ["The same counts, policy and models."]
+
+
+def test_a_config_without_rows_is_never_new(run: RunLayout) -> None:
+    old = Manifest.model_validate_json(run.manifest.read_bytes())
+    old.counts["preference"] = {"train": 0, "test": 0}
+    assert changes(old, old) == ["The same counts, policy and models."]
+    new = old.model_copy(deep=True)
+    new.counts["preference"]["train"] = 3
+    assert changes(old, new) == ["Config preference is new."]
 
 
 def test_licences_the_hub_does_not_know_are_named() -> None:

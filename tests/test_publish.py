@@ -466,7 +466,15 @@ def test_the_commands(calm: Bench, tmp_path: Path) -> None:
     assert "planned" in planned.stdout
     assert not calm.hub.store.repository("datasets", "org/cli").refs_file.exists()
     made = publish(
-        "--version", "1.0.0", "--licence", "MIT", "--language", "en", "--to-dir", str(tmp_path / "kept"), "--json"
+        "--version",
+        "1.0.0",
+        "--licence",
+        "MIT",
+        "--language",
+        "en",
+        "--to-dir",
+        str(tmp_path / "new" / "kept"),
+        "--json",
     )
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["outcome"]["status"] == "released"
@@ -474,9 +482,9 @@ def test_the_commands(calm: Bench, tmp_path: Path) -> None:
     assert list(calm.run.root.glob(".release-*")) == []
     checked = cli(calm.hub, tmp_path / "home", "publish", "org/cli@v1.0.0", "--check")
     assert (checked.returncode, "agree" in checked.stdout) == (0, True), checked.stderr
-    numbers = tmp_path / "kept" / "report" / "numbers.json"
+    numbers = tmp_path / "new" / "kept" / "report" / "numbers.json"
     numbers.write_text(numbers.read_text().replace('"flipped": ', '"flipped": 1', 1))
-    broken = cli(calm.hub, tmp_path / "home", "publish", str(tmp_path / "kept"), "--check")
+    broken = cli(calm.hub, tmp_path / "home", "publish", str(tmp_path / "new" / "kept"), "--check")
     assert broken.returncode == 1
     assert "numbers.json" in broken.stderr
 
