@@ -23,6 +23,7 @@ from hub_fixture import running_hub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from specdistill.cards.hub import listing
 from specdistill.cards.hub.access import Access
@@ -32,6 +33,7 @@ from specdistill.cards.hub.objects import Objects
 from specdistill.cards.hub.serve import serve
 from specdistill.cards.hub.store import HubStore
 from specdistill.cards.hub.xet import SHARD_TAG, XetStore, chunks_of, hash_text, read_shard, unpack
+from specdistill.cli.hub import app
 from specdistill.errors import UsageError
 
 
@@ -529,3 +531,14 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="is taken"):
         serve(tmp_path, taken.getsockname()[1], lambda url, token: None)
+
+
+@pytest.mark.parametrize("words", [["a-file"], ["folder", "--port", "99999"], ["folder", "--port", "-1"]])
+def test_a_place_or_port_that_cannot_be_is_refused_at_once(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("mine")
+    done = CliRunner().invoke(app, ["serve", *words])
+    assert done.exit_code == 2, done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]

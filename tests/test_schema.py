@@ -230,6 +230,9 @@ def test_migrate_writes_files_and_folders(tmp_path: Path) -> None:
     assert "is of today" in single[1]
     assert pl.read_parquet(tmp_path / "one.parquet").height == 2
     assert run("migrate", str(tmp_path), str(tmp_path / "new"))[0] == 2
+    for name in ("one.jsonl", "one-1.5"):  # would have become one.parquet, which is there
+        assert run("migrate", str(todays("sft")), str(tmp_path / name), "--config", "sft")[0] == 2
+    assert pl.read_parquet(tmp_path / "one.parquet").height == 2
 
 
 @pytest.mark.parametrize(

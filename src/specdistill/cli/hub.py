@@ -18,8 +18,8 @@ def group() -> None:
 
 @app.command()
 def serve(
-    folder: Path = typer.Argument(..., metavar="DIR", help="Where the hub keeps everything; made if missing."),
-    port: int = typer.Option(8765, help="Port on the loopback interface; 0 takes a free one."),
+    folder: Path = typer.Argument(..., metavar="DIR", file_okay=False, help="Keeps everything; made if missing."),
+    port: int = typer.Option(8765, min=0, max=65535, help="Port on the loopback interface; 0 takes a free one."),
 ) -> None:
     """Serve a local hub from DIR until Ctrl-C.
 

@@ -124,12 +124,14 @@ def migrate(
 
     if to.exists():
         raise UsageError(f"{to} exists.", "Give a place that does not exist yet.")
+    if not source.is_dir() and to.suffix != ".parquet":
+        raise UsageError(f"Rows are written as Parquet, and {to.name} is no name for that.", "End it in .parquet.")
     upgraded = {}
     for path in files_in([source]):
         name = config or path.parent.name
         rows, done = upgrade(read_rows(path, table_of(name)), name)
-        place = to / path.parent.name / path.name if source.is_dir() else to
-        upgraded[place.with_suffix(".parquet")] = rows
+        place = (to / path.parent.name / path.name).with_suffix(".parquet") if source.is_dir() else to
+        upgraded[place] = rows
         out().print(f"{safe(str(path))}: {'; '.join(done) or 'is of today'}", soft_wrap=True)
     import io
 
