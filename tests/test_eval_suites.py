@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import codecs
+import json
 from itertools import pairwise
 
 import polars as pl
 import pytest
 
+from specdistill.builders.engines.exchange import Completion
 from specdistill.errors import PromptError, RecipeError, UsageError
+from specdistill.schemas.digest import digest
 from specdistill.schemas.evaluation import ITEMS
+from specdistill.schemas.recipe import Engine, Judge
+from specdistill.schemas.vocabulary import FinishReason
 from specdistill.train.evaluation.arms import ARMS, constitutional
-from specdistill.train.evaluation.grading import read_grade
+from specdistill.train.evaluation.generate import answer_ids, answer_items
+from specdistill.train.evaluation.grading import grade_answers, read_grade
 from specdistill.train.evaluation.plan import ExperimentRecipe, cells_of, load_experiment
 from specdistill.train.evaluation.public import PUBLIC
 from specdistill.train.evaluation.suites import Suite, from_file, from_hub, in_turn, items_of, read_rows
@@ -172,3 +178,67 @@ def test_pairs_with_a_revision_on_either_side_are_constitutional():
     assert pairs.select(constitutional(pairs)).to_series().to_list() == [False, True, True, False]
     older = pairs.drop("chosen_arm")
     assert older.select(constitutional(older)).to_series().to_list() == [False, False, True, False]
+
+
+class Echo:
+    """An engine that says which policy it was shown, and counts what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def complete(self, request):
+        self.asked.append(request)
+        shown = request.messages[0]["content"]
+        word = "refuse" if "NEW POLICY" in shown else "comply"
+        text = json.dumps({"outcome": word, "in_style": True, "justification": "", "category": "a"})
+        if "strict, fair grader" not in shown:
+            text = f"<think>By the policy: {word}.</think>{word}"
+        return [Completion(text, None, FinishReason.STOP, 1, 1)] * request.samples
+
+
+def answered(folder, policy, with_spec, **sampled):
+    engine, items = Echo(), items_of([Suite("s", [row("x", "a", "refuse")])])
+    found = answer_items(
+        lambda: engine, Engine(engine="transformers", model="m", **sampled), items, key="model", with_spec=with_spec,
+        rendered={"a": policy}, anchors={"a": "A-1"}, samples=1, folder=folder / "answers",
+    )  # fmt: skip
+    return found, len(engine.asked)
+
+
+def graded(folder, answers, policy, **sampled):
+    engine, items = Echo(), items_of([Suite("s", [row("x", "a", "refuse")])])
+    asked = {"engine": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "g", "k": 1, **sampled}
+    found = grade_answers(
+        lambda: engine, Judge.model_validate(asked), answers, items, rendered={"a": policy}, categories={"a": "x"},
+        folder=folder / "grades",
+    )  # fmt: skip
+    return found.filter(pl.col("kind") == "outcome")["outcome"].to_list(), len(engine.asked)
+
+
+def test_another_policy_is_answered_and_graded_anew_and_the_same_one_is_not(tmp_path):
+    old, _ = answered(tmp_path, "OLD POLICY", True)
+    assert graded(tmp_path, old, "OLD POLICY") == (["comply"], 3)
+    new, asked = answered(tmp_path, "NEW POLICY", True)
+    assert (new["answer"].to_list(), asked) == (["refuse"], 1)
+    assert graded(tmp_path, new, "NEW POLICY") == (["refuse"], 3)
+    bare, _ = answered(tmp_path, "OLD POLICY", False)
+    assert graded(tmp_path, bare, "OLD POLICY")[0] == ["comply"]
+    assert graded(tmp_path, bare, "NEW POLICY")[0] == ["refuse"]  # the same answer under another policy
+    assert answered(tmp_path, "NEW POLICY", True)[1] == answered(tmp_path, "NEW POLICY", False)[1] == 0
+    assert graded(tmp_path, new, "NEW POLICY")[1] == graded(tmp_path, bare, "OLD POLICY")[1] == 0
+
+
+@pytest.mark.parametrize("sampled", [{"max_tokens": 9}, {"top_p": 0.5}, {"seed": 1}, {"options": {"top_k": 5}}])
+def test_a_grader_or_model_that_is_sampled_otherwise_is_asked_anew(tmp_path, sampled):
+    answers, _ = answered(tmp_path, "OLD POLICY", False)
+    assert graded(tmp_path, answers, "OLD POLICY")[1] > 0
+    assert graded(tmp_path, answers, "OLD POLICY", **sampled)[1] > 0
+    assert answered(tmp_path, "OLD POLICY", False, **sampled)[1] == 1
+    assert answered(tmp_path, "OLD POLICY", False, options={"batch_size": 2})[1] == 0  # how fast is not what
+
+
+def test_bare_answers_of_older_results_still_serve():
+    config = Engine(engine="transformers", model="m", options={"chat_template_kwargs": {"enable_thinking": False}})
+    sampling = [config.temperature, config.top_p, config.max_tokens, config.seed, config.reasoning]
+    older = digest("answer", "item", "model", sampling, {"enable_thinking": False}, False, 1)
+    assert answer_ids("item", "model", config, None, 2)[1] == older

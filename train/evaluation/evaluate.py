@@ -20,7 +20,7 @@ from specdistill.schemas.vocabulary import FinishReason
 from specdistill.train.data import PublishedSet
 from specdistill.train.evaluation.generate import answer_items
 from specdistill.train.evaluation.grading import grade_answers
-from specdistill.train.evaluation.identity import model_record
+from specdistill.train.evaluation.identity import model_record, sampling_of
 from specdistill.train.evaluation.intervals import LEVEL, RESAMPLES
 from specdistill.train.evaluation.measure import PolicyFacts, measures_of
 from specdistill.train.evaluation.numbers import numbers_of
@@ -259,8 +259,8 @@ def grader_record(grader: Judge | None) -> dict[str, Any] | None:
     from specdistill.builders.judging import RUBRIC_VERSION
     from specdistill.train.evaluation.grading import GRADER_VERSION
 
-    fields = grader.model_dump(include={"model", "engine", "reasoning", "temperature", "k", "aggregate", "weights"})
-    return {**fields, "rubric_version": RUBRIC_VERSION, "grader_version": GRADER_VERSION}
+    fields = grader.model_dump(include={"model", "engine", "k", "aggregate", "weights"})
+    return {**sampling_of(grader), **fields, "rubric_version": RUBRIC_VERSION, "grader_version": GRADER_VERSION}
 
 
 def cpu_seconds() -> float:

@@ -19,6 +19,7 @@ from specdistill.schemas.evaluation import ANSWERS
 from specdistill.schemas.recipe import Engine as EngineConfig
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import FinishReason
+from specdistill.train.evaluation.identity import sampling_of
 
 if TYPE_CHECKING:
     from specdistill.builders.engines.base import Engine
@@ -62,11 +63,11 @@ def answer_items(
     """
     if with_spec:  # neighbours with one spec(category) share its computation
         items = items.sort("category", maintain_order=True)
-    wanted = {
-        answer_id(row["item_id"], key, config, with_spec, index): (row, index)
-        for row in items.iter_rows(named=True)
-        for index in range(samples)
-    }
+    wanted = {}
+    for row in items.iter_rows(named=True):
+        shown = messages_for(row, config, with_spec, rendered, anchors) if with_spec else None
+        for index, one in enumerate(answer_ids(row["item_id"], key, config, shown, samples)):
+            wanted[one] = (row, index)
     stored = read_parts(folder, ANSWERS).filter(pl.col("error").is_null())
     done = set(stored["answer_id"].to_list())
     pending = [key for key in wanted if key not in done]
@@ -93,10 +94,23 @@ def answer_items(
     return order.join(stored, on="answer_id", how="inner", maintain_order="left").select(ANSWERS.names)
 
 
-def answer_id(item: str, key: str, config: EngineConfig, with_spec: bool, index: int) -> str:
-    """Key of an answer: everything that decides it."""
-    sampling = [config.temperature, config.top_p, config.max_tokens, config.seed, config.reasoning]
-    return digest("answer", item, key, sampling, config.options.get("chat_template_kwargs"), with_spec, index)
+def answer_ids(
+    item: str, key: str, config: EngineConfig, shown: Sequence[Mapping[str, str]] | None, samples: int
+) -> list[str]:
+    """Keys of an item's answers: everything that decides them.
+
+    Args:
+        item: the item's id, which holds its conversation.
+        key: what identifies the model.
+        shown: the messages with the spec in context; None where the bare conversation is sent.
+    """
+    how = sampling_of(config)
+    sampling = [how[name] for name in ("temperature", "top_p", "max_tokens", "seed", "reasoning")]
+    kwargs = how["options"].pop("chat_template_kwargs", None)
+    # What older results did not have in their keys is added only where there is any: their other answers still serve.
+    more = [digest("shown", shown)] if shown is not None else []
+    more += [digest("options", how["options"])] if how["options"] else []
+    return [digest("answer", item, key, sampling, kwargs, shown is not None, at, *more) for at in range(samples)]
 
 
 def messages_for(

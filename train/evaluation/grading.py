@@ -25,6 +25,7 @@ from specdistill.schemas.evaluation import GRADES
 from specdistill.schemas.recipe import Judge
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import AbstainReason, FinishReason, JudgmentStatus, Outcome
+from specdistill.train.evaluation.identity import sampling_of
 
 if TYPE_CHECKING:
     from specdistill.builders.engines.base import Engine
@@ -144,7 +145,7 @@ def grade_answers(
     Raises:
         EngineUnreachable: the grader does not answer at all.
     """
-    key = digest("grader", GRADER_VERSION, grader.model, grader.reasoning, grader.temperature, grader.k)
+    key = digest("grader", GRADER_VERSION, grader.model, sampling_of(grader), grader.k)
     # One call a chunk of answers; what an answer was asked about is known by the ids stored.
     stored = read_parts(folder, GRADES).filter(pl.col("status") != JudgmentStatus.FAILED)
     done = set(stored["grade_id"].to_list())
@@ -155,7 +156,8 @@ def grade_answers(
     pending, all_ids = [], []
     for row in rows.iter_rows(named=True):
         for kind, request in requests_for(row, grader, rendered, categories).items():
-            ids = [digest("grade", row["answer_id"], kind, key, index) for index in range(request.samples)]
+            shown = digest("shown", request.messages)  # the policy is in it: another policy, another grade
+            ids = [digest("grade", row["answer_id"], kind, key, shown, index) for index in range(request.samples)]
             all_ids += ids
             if not done.issuperset(ids):
                 pending.append((row["answer_id"], kind, request, ids))

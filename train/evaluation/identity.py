@@ -1,4 +1,4 @@
-"""Which model it is that answers: a digest of what is on disk, or a name and revision."""
+"""Which model it is that answers (a digest of what is on disk, or a name and revision), and how it is sampled."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ def model_record(config: EngineConfig) -> dict[str, Any]:
         found["revision"] = config.options.get("revision")
         found["key"] = digest("named", config.engine, config.model, found["revision"])
     return found
+
+
+def sampling_of(config: EngineConfig) -> dict[str, Any]:
+    """All of an engine's configuration that decides its text, JSON-able. Where it runs and how fast does not."""
+    from specdistill.builders.engines.base import RUNTIME_OPTIONS
+
+    fields = config.model_dump(include={"temperature", "top_p", "max_tokens", "seed", "reasoning"})
+    return {**fields, "options": {key: one for key, one in config.options.items() if key not in RUNTIME_OPTIONS}}
 
 
 def _lineage(path: Path) -> Any:
