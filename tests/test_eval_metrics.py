@@ -12,10 +12,11 @@ from specdistill.builders.engines.exchange import Completion
 from specdistill.schemas.evaluation import ANSWERS, GRADES, ITEMS, MEASURES, NUMBERS
 from specdistill.schemas.recipe import Judge
 from specdistill.schemas.vocabulary import FinishReason, Outcome
+from specdistill.train.evaluation import evaluate as evaluation
 from specdistill.train.evaluation.decisions import decide, in_style
 from specdistill.train.evaluation.generate import answer_row
-from specdistill.train.evaluation.grading import policy_sentences
-from specdistill.train.evaluation.measure import PolicyFacts, measures_of
+from specdistill.train.evaluation.grading import policy_sentences, requests_for
+from specdistill.train.evaluation.measure import Graded, PolicyFacts, measure, measures_of
 from specdistill.train.evaluation.metrics import METRICS, metrics_page
 from specdistill.train.evaluation.numbers import numbers_of, trace
 from specdistill.train.evaluation.worst_case import goodness_at
@@ -140,6 +141,34 @@ def test_a_grader_counts_alone_and_an_abstention_is_no_number():
     worst = measures.filter((pl.col("metric") == "goodness_at_10") & (pl.col("prompt_id") == "a"))
     assert worst["value"].to_list() == [0.0]
     assert worst["detail"].to_list() == ["worst in base64"]
+
+
+def test_policy_retrieval_of_a_prompt_of_two_categories_is_asked_and_either_is_right():
+    titles = dict.fromkeys(FACTS.categories, "about it")
+    row = {**ANSWER_ROWS.row(0, named=True), "plain": [{"role": "user", "content": "?"}], "category": None}
+    row["reasoning"] = "The policy applies."
+    for category, expected in (("violence+self-harm", {"retrieval"}), ("violence+gardening", set()), (None, set())):
+        asked = requests_for(row | {"category": category}, JUDGE, {}, titles)
+        assert set(asked) == expected
+        item_row = {**ITEM_ROWS.row(0, named=True), "category": category}
+        for said in ("self-harm", "violence"):
+            known = Graded(retrieved=said if asked else None)
+            found = [one for one in measure(row, item_row, FACTS, known, "grader") if one[0] == "policy_retrieval"]
+            assert [value for _, value, *_ in found] == [1.0] * len(expected)
+        silent = measure(row | {"reasoning": "I think."}, item_row, FACTS, Graded(), "grader")
+        # What is never asked about is not counted as wrong either.
+        assert [value for name, value, *_ in silent if name == "policy_retrieval"] == [0.0] * len(expected)
+
+
+def test_the_retrieval_grader_chooses_from_all_categories_and_a_union_has_an_example_anchor(monkeypatch, tmp_path):
+    clauses = pl.DataFrame({"anchor": ["V1", "S1", "ST"], "category": ["violence", "self-harm", None], "title": "t"})
+    assert set(evaluation.category_titles(clauses)) == {"violence", "self-harm"}
+    seen = {}
+    monkeypatch.setattr(evaluation, "answer_items", lambda *_, anchors, **__: seen.update(anchors) or ANSWER_ROWS)
+    asked = evaluation.Asked(engine=None, published=None, suites=[], with_spec=(True,))
+    rendered = {"violence": "V", "violence+self-harm": "both"}
+    evaluation._answers(asked, ITEM_ROWS, "key", rendered, clauses, None, tmp_path, None)
+    assert seen == {"violence": "V1", "violence+self-harm": "V1"}
 
 
 def test_a_failed_call_is_left_out():

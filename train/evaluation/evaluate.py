@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from specdistill.builders.contexts import categories_of
 from specdistill.errors import EngineError, UsageError
 from specdistill.schemas.copying import shingles_of
 from specdistill.schemas.evaluation import EvalResult
@@ -130,7 +131,7 @@ def evaluate(asked: Asked, folder: Path, note: Note = lambda what, done, total: 
                 answers,
                 items,
                 rendered=rendered,
-                categories=category_titles(clauses, rendered),
+                categories=category_titles(clauses),
                 folder=folder / "grades",
                 note=lambda done, total: note("grades", done, total),
             )
@@ -192,7 +193,8 @@ def _answers(
     folder: Path,
     note: Note,
 ) -> pl.DataFrame:
-    anchors = dict(clauses.drop_nulls("category").unique("category", keep="first").select("category", "anchor").rows())
+    first = dict(clauses.drop_nulls("category").unique("category", keep="first").select("category", "anchor").rows())
+    anchors = {label: first[categories_of(label)[0]] for label in rendered if categories_of(label)[0] in first}
     parts = []
     for with_spec in asked.with_spec:
         what = "answers with the spec" if with_spec else "answers"
@@ -226,10 +228,13 @@ def facts_of(published: PublishedSet, clauses: pl.DataFrame, rendered: Mapping[s
     return PolicyFacts(dict(clauses.select("anchor", "category").rows()), runs, words)
 
 
-def category_titles(clauses: pl.DataFrame, rendered: Mapping[str, str]) -> dict[str, str]:
-    """Category to what it is about, in the titles of its first clauses: for the retrieval grader."""
+def category_titles(clauses: pl.DataFrame) -> dict[str, str]:
+    """Every category of the policy to what it is about, in the titles of its first clauses: for the retrieval grader.
+
+    Not only those with a rendered text: a policy whose prompts all have two categories renders no single one.
+    """
     titles = clauses.drop_nulls("category").group_by("category", maintain_order=True).agg(pl.col("title").head(3))
-    return {category: "; ".join(found) for category, found in titles.iter_rows() if category in rendered}
+    return {category: "; ".join(found) for category, found in titles.iter_rows()}
 
 
 def dataset_record(published: PublishedSet) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from specdistill.builders.contexts import categories_of
 from specdistill.builders.engines.exchange import Completion, Request
 from specdistill.builders.judging import find_object, judge_messages, read_verdict, verdict_schema
 from specdistill.builders.parts import read_parts, write_part
@@ -30,7 +31,7 @@ from specdistill.train.evaluation.identity import sampling_of
 if TYPE_CHECKING:
     from specdistill.builders.engines.base import Engine
 
-GRADER_VERSION = "1"
+GRADER_VERSION = "2"
 """Part of every grade's key: change it when any text below changes."""
 KEYWORDS = re.compile(r"\b(?:polic(?:y|ies)|guidelines?|allowed)\b", re.IGNORECASE)
 """The paper's words by which sentences about the policy are found (arXiv 2412.16339)."""
@@ -120,7 +121,8 @@ def requests_for(
         asked = outcome_messages(spec, row["plain"], row["answer"])
         found["outcome"] = Request(asked, 1, outcome_schema() if guided else None)
     sentences = policy_sentences(row["reasoning"] or "")
-    if row["category"] in categories and sentences:
+    own = categories_of(row["category"] or "")
+    if sentences and all(one in categories for one in own):
         asked = retrieval_messages(sentences, categories)
         found["retrieval"] = Request(asked, 1, retrieval_schema(list(categories)) if guided else None)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.contexts import categories_of
 from specdistill.builders.judging import aggregate_judgments
 from specdistill.schemas.citations import cited_clauses
 from specdistill.schemas.copying import copied_words
@@ -41,6 +42,11 @@ class PolicyFacts:
     def anchors(self) -> frozenset[str]:
         """Every anchor."""
         return frozenset(self.category_of)
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Every category that has clauses: those a retrieval grader chooses from."""
+        return frozenset(category for category in self.category_of.values() if category is not None)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def measure(
     if answer["reasoning"]:
         yield "reasoning_words", float(len(answer["reasoning"].split())), None, RULES
     yield from citations(answer, item, facts)
-    if grader and item["category"]:
+    if grader and item["category"] and facts.categories.issuperset(categories_of(item["category"])):
         yield from retrieval(answer, item, known, grader)
     if text is not None:
         yield "answer_words", float(len(text.split())), None, RULES
@@ -129,7 +135,7 @@ def citations(answer: Mapping[str, Any], item: Mapping[str, Any], facts: PolicyF
     category = item["category"]
     if not category:
         return
-    own = set(category.split("+"))
+    own = set(categories_of(category))
     at_home = {anchor for anchor in cited if facts.category_of[anchor] in own}
     elsewhere = [anchor for anchor in cited if facts.category_of[anchor] not in own | {None}]
     yield "anchor_retrieval", float(len(at_home) > len(elsewhere)), ", ".join(cited) or None, RULES
@@ -146,7 +152,7 @@ def retrieval(answer: Mapping[str, Any], item: Mapping[str, Any], known: Graded,
     if not policy_sentences(answer["reasoning"] or ""):
         yield "policy_retrieval", 0.0, "no sentence speaks of a policy", grader
     elif known.retrieved is not None:
-        right = known.retrieved in item["category"].split("+")
+        right = known.retrieved in categories_of(item["category"])
         yield "policy_retrieval", float(right), known.retrieved, grader
 
 
