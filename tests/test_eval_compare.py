@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,8 +48,11 @@ def many(hits, prompts, variants=("plain", "base64", "multi_turn")):
     )
 
 
-def result(folder, name, hits, prompts=40, **experiment):
+def result(folder, name, hits, prompts=40, ways=(False,), **experiment):
     items, answers = many(hits, prompts)
+    answers = pl.concat(
+        answers.with_columns(pl.lit(way).alias("with_spec"), pl.col("answer_id") + f"-{way}") for way in ways
+    )
     write_part(folder / "answers", answers)
     measures = measures_of(answers, items, FACTS, None, None)
     record = {
@@ -56,7 +60,7 @@ def result(folder, name, hits, prompts=40, **experiment):
         "specdistill": "0",
         "model": {"name": name, "key": name, "lineage": None},
         "suites": {"labelled": {"items": items.height}},
-        "sampling": {"with_spec": [False]},
+        "sampling": {"with_spec": list(ways)},
         "spec": {"id": "s", "version": "1", "digest": "d"},
         "bootstrap": {"resamples": 1000, "level": 0.95, "seed": 0},
         "times": {"wall_seconds": 1.0, "cpu_seconds": 1.0},
@@ -96,6 +100,60 @@ def test_differences_are_paired_and_say_no_more_than_their_interval(results):
     assert "paired by prompt; the two intervals do not overlap" in text
     same = frame.filter((pl.col("metric") == "leak") & (pl.col("name") == "full") & (pl.col("grouped_by") == "all"))
     assert set(same["verdict"]) == {"not shown"}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A result that was asked without the spec and with it."""
+    return result(tmp_path_factory.mktemp("both") / "both", "both", 38, ways=(False, True))
+
+
+def cited(page):
+    [row] = [row for row in page["headline"] if row["metric"] == "clause_citation"]
+    return {name: cell["difference"] and cell["difference"]["value"] for name, cell in row["cells"].items()}
+
+
+def test_each_way_of_asking_is_compared_with_the_same_way_of_the_baseline(results, both, tmp_path):
+    base = results[0]
+    page, frame = comparison([base, both], base, "T")
+    assert set(frame["with_spec"]) == {False}
+    gap = pytest.approx(36 / 40)
+    assert cited(page) == {"base": None, "both": gap, "both with the spec": None}
+    assert "On 40 prompts of labelled, without the spec in context, cites the spec is" in page["sentences"][0]
+    assert any("compared with the baseline's answers with it" in line for line in page["caveats"])
+    other = result(tmp_path / "other", "other", 2, ways=(False, True))
+    page, frame = comparison([other, both], other, "T")
+    assert set(frame["with_spec"]) == {False, True}
+    assert cited(page) == {"other": None, "other with the spec": None, "both": gap, "both with the spec": gap}
+    assert any("with the spec in context, cites the spec is" in line for line in page["sentences"])
+    assert any("both, with the spec in context, is not shown to differ" in line for line in page["not_shown"])
+    assert "both with the spec" in write_comparison(page, tmp_path / "page").read_text()
+
+
+def test_the_spec_in_context_may_be_what_is_compared(results, tmp_path):
+    shown = result(tmp_path / "shown", "shown", 38, ways=(True,))
+    page, frame = comparison([results[0], shown], results[0], "T")
+    assert set(frame["with_spec"]) == {True}
+    assert "in context" not in page["sentences"][0]  # it was so for one of the two only
+
+
+def test_where_nothing_was_compared_the_page_says_so(results, both, tmp_path):
+    shown = result(tmp_path / "shown", "shown", 38, ways=(True,))
+    without = replace(both, measures=both.measures.clear(), numbers=both.numbers.clear())
+    pages = {
+        "base is the only result": [results[0]],
+        "both could not be compared with base": [results[0], without],
+    }
+    for said, members in pages.items():
+        page, frame = comparison(members, results[0], "T")
+        assert frame.is_empty()
+        assert said in " ".join(page["not_shown"])
+        text = write_comparison(page, tmp_path / said).read_text()
+        assert "cites the spec" in text  # its own numbers are there
+        assert "nothing to compare" in text
+        assert "differs from the baseline in every result" not in text
+    page, _ = comparison([both, shown, results[0]], both, "T")
+    assert not any("could not be compared" in line for line in page["not_shown"])
 
 
 def test_verdicts_follow_the_metric_s_direction():

@@ -52,7 +52,7 @@ def differences(
 
     Where both answered the same prompts only these count, resampled together (paired); where they share none, each is
     resampled by itself. A result with the spec in context is compared with a baseline without it if each was asked in
-    one way only.
+    one way only; else what was asked with the spec is compared with what was asked with it, and so without.
 
     Returns:
         Rows of the differences table.
@@ -62,8 +62,9 @@ def differences(
     for result in results:
         if result.folder == baseline.folder:
             continue
+        other = way_of(baseline) if way_of(result) is not None else None
         for key, mine in groups_of(result).items():
-            its = base.get(key)
+            its = base.get(key if other is None else (*key[:3], other, *key[4:]))
             if its is None:
                 continue
             settings = {"resamples": resamples, "level": level, "seed": seed}
@@ -72,18 +73,21 @@ def differences(
 
 
 Key = tuple[Any, ...]
-"""metric, suite, variant, with_spec or None, by, kind of group, group."""
+"""metric, suite, variant, with_spec, by, kind of group, group."""
+
+
+def way_of(result: Result) -> bool | None:
+    """Whether the spec was in context; None for a result that was asked in both ways."""
+    ways = result.measures["with_spec"].unique().to_list()
+    return bool(ways[0]) if len(ways) == 1 else None
 
 
 def groups_of(result: Result) -> dict[Key, Clustered]:
-    """The measures of a result by what they are about; `with_spec` is left out of the key where it is always alike."""
-    both = result.measures["with_spec"].n_unique() > 1
+    """The measures of a result by what they are about."""
     found = {}
     for place, kind, group, part in grouped(result.measures):
         if kind == "all" or place[PLACE.index("variant")] in MOST_PARTS:
-            spec = place[PLACE.index("with_spec")] if both else None
-            key = (*place[:3], spec, place[4], kind, group)
-            found[key] = clustered(part["value"].to_list(), part["prompt_id"].to_list())
+            found[(*place, kind, group)] = clustered(part["value"].to_list(), part["prompt_id"].to_list())
     return found
 
 
@@ -94,14 +98,14 @@ def difference(
     mine, its, paired = paired_or_not(mine, its)
     one, other = mean_interval(mine, **settings), mean_interval(its, **settings)
     gap = difference_interval(mine, its, paired=paired, **settings)
-    metric, suite, variant, _, by, kind, group = key
+    metric, suite, variant, with_spec, by, kind, group = key
     return {
         "name": result.name,
         "baseline": baseline.name,
         "metric": metric,
         "suite": suite,
         "variant": variant,
-        "with_spec": bool(result.measures["with_spec"].any()) if key[3] is None else key[3],
+        "with_spec": with_spec,
         "by": by,
         "grouped_by": kind,
         "group": group,

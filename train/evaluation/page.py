@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from specdistill.train.evaluation.compare import apart, differences, multi_turn_drop, pooled_seeds
+from specdistill.train.evaluation.compare import apart, differences, multi_turn_drop, pooled_seeds, way_of
 from specdistill.train.evaluation.metrics import METRICS
 from specdistill.train.evaluation.results import Result
 from specdistill.train.evaluation.words import HEADLINE, caveats, not_shown, sentence, title_of
+from specdistill.train.evaluation.words import way as in_words
 
 CURVED = ("clause_citation", "anchor_retrieval", "outcome_accuracy", "policy_retrieval", "compliance")
 
@@ -24,32 +26,36 @@ def comparison(results: Sequence[Result], baseline: Result, title: str) -> tuple
     frame = differences(results, baseline)
     rows = frame.to_dicts()
     overall = [row for row in rows if row["grouped_by"] == "all"]
-    measured = [name for name in METRICS if name in set(frame["metric"].to_list())]
+    numbered = {name for result in results for name in result.numbers["metric"].to_list()}
+    measured = [name for name in METRICS if name in numbered]
     headline = [name for name in HEADLINE if name in measured]
+    ways = [way for result in results for way in ways_of(result)]
+    both_ways = {one.name for one in results if None in (way_of(one), way_of(baseline))} - {baseline.name}
     page = {
         "title": title,
         "baseline": baseline.name,
-        "results": [result_facts(result) for result in results],
+        "results": [result_facts(way) for way in ways],
         "metrics": [metric_facts(name) for name in measured],
-        "headline": [cells(name, results, rows, "plain") for name in headline],
+        "headline": [cells(name, ways, rows, "plain") for name in headline],
         "variants": [
             {
                 "variant": variant,
-                "rows": [cells(name, results, rows, variant) for name in variant_metrics(variant, measured)],
+                "rows": [cells(name, ways, rows, variant) for name in variant_metrics(variant, measured)],
             }
             for variant in variants_of(results)
         ],
         "suites": [
-            {"suite": suite, "rows": [cells(name, results, rows, "plain", suite=suite) for name in headline]}
+            {"suite": suite, "rows": [cells(name, ways, rows, "plain", suite=suite) for name in headline]}
             for suite in suites_of(results)[1:]
         ],
-        "groups": groups(results, rows, headline),
-        "sentences": [sentence(row) for row in quotable(overall)],
-        "not_shown": not_shown(overall),
-        "caveats": caveats(results, rows),
+        "groups": groups(ways, rows, headline),
+        "compared": not frame.is_empty(),
+        "sentences": [sentence(row, row["name"] in both_ways) for row in quotable(overall)],
+        "not_shown": not_shown(overall, [result.name for result in results], baseline.name, both_ways),
+        "caveats": caveats(results, rows, both_ways),
         "curves": curves(results, headline),
-        "drops": drops(results, headline),
-        "tokens": tokens(results, headline),
+        "drops": drops(ways, headline),
+        "tokens": tokens(ways, headline),
     }
     return page, frame
 
@@ -61,13 +67,44 @@ def metric_facts(name: str) -> dict[str, Any]:
     return {field: getattr(one, field) for field in kept}
 
 
-def result_facts(result: Result) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Way:
+    """A result as it was asked in one way: a column of the tables.
+
+    Attributes:
+        name: the result's; "… with the spec" for that half of a result that was asked in both ways.
+        result: with the measures and numbers of this way only.
+        with_spec: whether the spec was in context.
+        half: whether the result was asked in the other way too.
+    """
+
+    name: str
+    result: Result
+    with_spec: bool
+    half: bool
+
+
+def ways_of(result: Result) -> list[Way]:
+    """A result once, or, asked in both ways, without the spec and with it."""
+    only = way_of(result)
+    if only is not None:
+        return [Way(result.name, result, only, half=False)]
+    halves = []
+    for with_spec in (False, True):
+        here = pl.col("with_spec") == with_spec
+        kept = replace(result, measures=result.measures.filter(here), numbers=result.numbers.filter(here))
+        halves.append(Way(f"{result.name} with the spec" if with_spec else result.name, kept, with_spec, half=True))
+    return halves
+
+
+def result_facts(way: Way) -> dict[str, Any]:
     """What is known of one result."""
-    record = result.record
+    result, record = way.result, way.result.record
     made = record.experiment or {}
+    asked = f"; {in_words(way.with_spec)}, the seconds are those of both ways" if way.half else ""
     return {
-        "name": result.name,
-        "note": title_of(result),
+        "name": way.name,
+        "note": title_of(result) + asked,
         "arm": made.get("arm"),
         "fraction": made.get("fraction"),
         "seed": made.get("seed"),
@@ -76,8 +113,8 @@ def result_facts(result: Result) -> dict[str, Any]:
         "model_key": record.model["key"],
         "dataset": record.dataset,
         "spec": record.spec,
-        "with_spec": record.sampling["with_spec"],
-        "answers": record.counts.get("answers", 0),
+        "with_spec": [way.with_spec],
+        "answers": result.measures["answer_id"].drop_nulls().n_unique(),
         "failed_calls": record.failed_calls,
         "wall_seconds": record.times.wall_seconds,
         "cpu_seconds": record.times.cpu_seconds,
@@ -87,7 +124,7 @@ def result_facts(result: Result) -> dict[str, Any]:
 
 def cells(
     metric: str,
-    results: Sequence[Result],
+    ways: Sequence[Way],
     rows: Sequence[dict[str, Any]],
     variant: str,
     *,
@@ -104,15 +141,15 @@ def cells(
     """
     found = {}
     place = {"metric": metric, "variant": variant, "grouped_by": kind, "group": group}
-    for result in results:
-        place["suite"] = suite or suites_of([result])[0]
-        own = result.numbers.filter(pl.all_horizontal(pl.col(name) == value for name, value in place.items()))
+    for way in ways:
+        place["suite"] = suite or suites_of([way.result])[0]
+        own = way.result.numbers.filter(pl.all_horizontal(pl.col(name) == value for name, value in place.items()))
         if own.is_empty():
             continue
         number = own.row(0, named=True)
-        place_of = {**place, "name": result.name, "with_spec": number["with_spec"]}
+        place_of = {**place, "name": way.result.name, "with_spec": number["with_spec"], "by": number["by"]}
         gap = next((row for row in rows if all(row[name] == value for name, value in place_of.items())), None)
-        found[result.name] = {
+        found[way.name] = {
             **{name: number[name] for name in ("value", "low", "high", "prompts", "rows", "interval")},
             "difference": gap and gap_of(gap),
         }
@@ -131,18 +168,18 @@ def suites_of(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(suite for result in results for suite in result.record.suites))
 
 
-def groups(results: Sequence[Result], rows: Sequence[dict[str, Any]], measured: Sequence[str]) -> list[dict[str, Any]]:
+def groups(ways: Sequence[Way], rows: Sequence[dict[str, Any]], measured: Sequence[str]) -> list[dict[str, Any]]:
     """Numbers by expected outcome and by category, of the first suite's plain form."""
     found = []
     for metric in (*CURVED, "over_refusal", "leak"):
         for kind in ("outcome", "category"):
-            of_kind = pl.concat([result.numbers for result in results]).filter(
+            of_kind = pl.concat([way.result.numbers for way in ways]).filter(
                 (pl.col("metric") == metric) & (pl.col("grouped_by") == kind) & (pl.col("variant") == "plain")
             )
             names = of_kind["group"].unique().sort().to_list()
             if metric not in measured or len(names) < 2:
                 continue
-            lines = [{"group": name, **cells(metric, results, rows, "plain", kind=kind, group=name)} for name in names]
+            lines = [{"group": name, **cells(metric, ways, rows, "plain", kind=kind, group=name)} for name in names]
             found.append({"metric": metric, "title": METRICS[metric].title, "kind": kind, "rows": lines})
     return found
 
@@ -189,25 +226,23 @@ def curves(results: Sequence[Result], measured: Sequence[str]) -> list[dict[str,
     return found
 
 
-def drops(results: Sequence[Result], measured: Sequence[str]) -> list[dict[str, Any]]:
+def drops(ways: Sequence[Way], measured: Sequence[str]) -> list[dict[str, Any]]:
     """Multi-turn drop of every result."""
     found = []
-    for result in results:
+    for way in ways:
         for metric in CURVED:
-            if metric in measured and (drop := multi_turn_drop(result, metric)) is not None:
-                found.append({"name": result.name, "metric": metric, "title": METRICS[metric].title, **drop})
+            if metric in measured and (drop := multi_turn_drop(way.result, metric)) is not None:
+                found.append({"name": way.name, "metric": metric, "title": METRICS[metric].title, **drop})
     return found
 
 
-def tokens(results: Sequence[Result], measured: Sequence[str]) -> list[dict[str, Any]]:
+def tokens(ways: Sequence[Way], measured: Sequence[str]) -> list[dict[str, Any]]:
     """Inference tokens against score: mean tokens of an answer, and every curved metric."""
     found = []
-    for result in results:
-        spent = cells("completion_tokens", [result], [], "plain")["cells"].get(result.name)
+    for way in ways:
+        spent = cells("completion_tokens", [way], [], "plain")["cells"].get(way.name)
         if spent is None:
             continue
-        scores = {
-            name: cells(name, [result], [], "plain")["cells"].get(result.name) for name in CURVED if name in measured
-        }
-        found.append({"name": result.name, "tokens": spent["value"], "scores": scores})
+        scores = {name: cells(name, [way], [], "plain")["cells"].get(way.name) for name in CURVED if name in measured}
+        found.append({"name": way.name, "tokens": spent["value"], "scores": scores})
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from specdistill.train.evaluation.compare import apart
@@ -30,8 +30,17 @@ def span(metric: str, low: float | None, high: float | None) -> str:
     return f"{scale * low:.0f} to {scale * high:.0f}"
 
 
-def sentence(row: Mapping[str, Any]) -> str:
-    """The sentence a reader may quote for one difference, with everything that makes it true."""
+def way(with_spec: bool) -> str:
+    """How a prompt was asked, in words."""
+    return f"{'with' if with_spec else 'without'} the spec in context"
+
+
+def sentence(row: Mapping[str, Any], say_way: bool = False) -> str:
+    """The sentence a reader may quote for one difference, with everything that makes it true.
+
+    Args:
+        say_way: say whether the spec was in context; it was then so for both, or for neither.
+    """
     metric = METRICS[row["metric"]]
     unit = " points" if metric.share else ""
     scale = 100 if metric.share else 1
@@ -39,7 +48,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     clear = "; the two intervals do not overlap" if apart(dict(row)) else ""
     form = {"plain": "", "ood": ", all transforms together", "*": ", over all variants"}.get(
         row["variant"], f", asked as {row['variant']}"
-    )
+    ) + (f", {way(row['with_spec'])}" if say_way else "")
     return (
         f"On {row['prompts']} prompts of {row['suite']}{form}, {metric.title} is {shown(metric.name, row['value'])} "
         f"({span(metric.name, row['low'], row['high'])}) for {row['name']} and "
@@ -49,21 +58,46 @@ def sentence(row: Mapping[str, Any]) -> str:
     )
 
 
-def not_shown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Headline differences that the data do not show, result by result: silence is not equality."""
-    missing: dict[str, list[str]] = {}
+def not_shown(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], baseline: str, both_ways: Collection[str] = ()
+) -> list[str]:
+    """Headline differences that the data do not show, result by result: silence is not equality.
+
+    Args:
+        rows: differences of all prompts.
+        names: of all results, the baseline's included.
+        both_ways: results whose ways of asking (with the spec in context, without) are told apart.
+    """
+    compared: dict[tuple[str, bool], list[str]] = {}
     for row in rows:
         metric = METRICS[row["metric"]]
-        wanted = row["variant"] == "plain" and row["metric"] in HEADLINE and metric.better != "neither"
-        if row["verdict"] == "not shown" and wanted:
-            reach = span(metric.name, row["difference_low"], row["difference_high"])
-            missing.setdefault(row["name"], []).append(f"{metric.title} ({reach})")
-    baseline = rows[0]["baseline"] if rows else ""
-    return [f"{name} is not shown to differ from {baseline} in: {', '.join(of)}." for name, of in missing.items()]
+        if row["variant"] == "plain" and row["metric"] in HEADLINE and metric.better != "neither":
+            missing = compared.setdefault((row["name"], row["with_spec"]), [])
+            if row["verdict"] == "not shown":
+                missing.append(f"{metric.title} ({span(metric.name, row['difference_low'], row['difference_high'])})")
+    found = [
+        f"{name}{f', {way(spec)},' if name in both_ways else ''} is not shown to differ from {baseline} in: "
+        f"{', '.join(of)}."
+        for (name, spec), of in compared.items()
+        if of
+    ]
+    others = [name for name in names if name != baseline]
+    if not others:
+        return [f"{baseline} is the only result: nothing could be compared."]
+    return found + [
+        f"{name} could not be compared with {baseline}: they share no headline number, of the same suite and asked in "
+        "the same way."
+        for name in others
+        if all(name != one for one, _ in compared)
+    ]
 
 
-def caveats(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader must know before quoting anything."""
+def caveats(results: Sequence[Result], rows: Sequence[Mapping[str, Any]], both_ways: Collection[str] = ()) -> list[str]:
+    """What a reader must know before quoting anything.
+
+    Args:
+        both_ways: as in `not_shown`.
+    """
     record = results[0].record
     level = round(100 * float(record.bootstrap["level"]))
     found = [
@@ -92,6 +126,11 @@ def caveats(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> lis
         found.append(f"Failed calls are left out: {', '.join(f'{name} {count}' for name, count in failed.items())}.")
     if len({str(result.record.suites) for result in results}) > 1:
         found.append("The results were not asked the same suites; only what they share is compared.")
+    if both_ways:
+        found.append(
+            "What was asked with the spec in context is compared with the baseline's answers with it, what was asked "
+            "without it with those without; where the baseline was not asked so, there is no difference."
+        )
     specs = {(result.record.spec or {}).get("digest") for result in results}
     if len(specs) > 1:
         found.append("The results were measured against different versions of the policy: do not compare them.")
