@@ -10,9 +10,14 @@ from typing import Any
 
 from specdistill.cards.comparison_plots import CAPTIONS, comparison_plots
 from specdistill.cards.text import Safe, code, decimals, render
+from specdistill.errors import UsageError
 from specdistill.schemas.files import write_whole
 
 Page = Mapping[str, Any]
+RECORD = "comparison.json"
+"""By this file a folder is known as a comparison."""
+DIFFERENCES = "differences.parquet"
+"""Written beside the page by who compares, maybe before it."""
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -29,19 +34,40 @@ def write_comparison(page: Page, folder: Path) -> Path:
         `README.md`.
 
     Raises:
+        UsageError: the folder holds files and is no earlier comparison.
         DiskError: the folder cannot be written.
     """
+    refuse_foreign(folder)
     plots = comparison_plots(page)
-    for path in folder.glob("*.png"):
-        if path.name not in plots:
-            path.unlink()
+    # First, so that a folder in which we were stopped is known as ours.
+    write_whole(folder / RECORD, (json.dumps(page, indent=1, ensure_ascii=False) + "\n").encode())
+    for name in CAPTIONS:
+        if f"{name}.png" not in plots:
+            (folder / f"{name}.png").unlink(missing_ok=True)
     for name, data in plots.items():
         write_whole(folder / name, data)
-    write_whole(folder / "comparison.json", (json.dumps(page, indent=1, ensure_ascii=False) + "\n").encode())
     text = comparison_text(page, plots)
     write_whole(folder / "index.html", comparison_html(text, page["title"], plots).encode())
     write_whole(folder / "README.md", text.encode())
     return folder / "README.md"
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Nothing of a user's own is written over.
+
+    Raises:
+        UsageError: the folder holds files and no comparison.json.
+    """
+    if not folder.is_dir() or (folder / RECORD).is_file():
+        return
+    found = sorted(path.name for path in folder.iterdir() if path.name != DIFFERENCES)
+    if found:
+        raise UsageError(
+            f"This folder holds {found[0]}{f' and {len(found) - 1} more' if found[1:] else ''} and no {RECORD}: it is "
+            "no earlier comparison, and its files are not written over.",
+            "Name a new or empty folder with --out.",
+            file=folder,
+        )
 
 
 def comparison_text(page: Page, plots: Mapping[str, bytes]) -> str:

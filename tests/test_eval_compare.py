@@ -191,6 +191,26 @@ def test_the_page_says_what_is_shown_what_is_not_and_what_to_mind(results, tmp_p
     assert json.dumps(again) == json.dumps(page)
 
 
+def test_a_folder_of_the_user_s_own_is_left_alone_and_an_earlier_comparison_is_renewed(results, tmp_path):
+    page, _ = comparison(results, results[0], "T")
+    mine = {"photo.png": "mine", "README.md": "my notes"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=r"holds README.md and 1 more and no comparison.json.*--out") as refused:
+        write_comparison(page, tmp_path)
+    assert refused.value.file == str(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    (folder / "differences.parquet").write_bytes(b"")  # the command writes it first
+    write_comparison(page, folder)
+    assert (folder / "efficiency.png").is_file()
+    (folder / "photo.png").write_text("mine")
+    write_comparison({**page, "curves": []}, folder)
+    assert not (folder / "efficiency.png").exists()  # of the earlier one, and no longer true
+    assert (folder / "photo.png").read_text() == "mine"
+
+
 def test_untrusted_names_do_not_become_html():
     assert "<img" not in comparison_html("# x\n\n<img src=x onerror=alert(1)>\n", "<script>", {})
     assert str(number({"value": 0.5, "low": None, "high": None})) == "50 %"
