@@ -6,6 +6,7 @@ import base64
 import codecs
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -19,7 +20,7 @@ from specdistill.schemas.vocabulary import FinishReason
 from specdistill.train.evaluation.arms import ARMS, constitutional
 from specdistill.train.evaluation.generate import answer_ids, answer_items
 from specdistill.train.evaluation.grading import grade_answers, read_grade
-from specdistill.train.evaluation.plan import ExperimentRecipe, cells_of, load_experiment
+from specdistill.train.evaluation.plan import Cell, ExperimentRecipe, cells_of, load_experiment
 from specdistill.train.evaluation.public import PUBLIC
 from specdistill.train.evaluation.suites import Suite, from_file, from_hub, in_turn, items_of, read_rows
 from specdistill.train.evaluation.transforms import TRANSFORMS, family_of, transformed
@@ -135,6 +136,33 @@ def test_cells_come_after_what_they_start_from():
     assert names.index("sft_filtered-050-s1") < names.index("dpo-050-s1")
     assert len(names) == len(set(names)) == 9
     assert all(kind.start is None or kind.start in ARMS for kind in ARMS.values())
+
+
+def test_fractions_that_differ_have_names_that_differ():
+    asked = {0.001: "000.1", 0.003: "000.3", 0.01: "001", 0.1: "010", 0.25: "025", 1 / 3: "033.33333333333333",
+             0.29: "029", 0.5: "050", 0.505: "050.5", 1.0: "100"}  # fmt: skip
+    recipe = ExperimentRecipe.model_validate({"run": "r", "arms": ["sft_filtered"], "fractions": list(asked)})
+    cells = cells_of(recipe)
+    assert {cell.fraction: cell.name for cell in cells} == {
+        fraction: f"sft_filtered-{name}-s0" for fraction, name in asked.items()
+    }
+
+
+def test_a_corrected_row_of_a_suite_makes_a_finished_cell_stale():
+    from specdistill.train.evaluation.experiment import eval_key
+
+    recipe = ExperimentRecipe.model_validate({"run": "r"})
+
+    def key(rows, name="s"):
+        published = SimpleNamespace(manifest_sha256="m")
+        setup = SimpleNamespace(recipe=recipe, suites=[Suite(name, rows)], published=published)
+        return eval_key(setup, Cell("base", 1.0, 0), "trained")
+
+    rows = [row("x", "a", "refuse"), row("y", "a", "comply")]
+    assert key(rows) == key(rows[::-1])
+    assert key(rows) != key([row("x", "a", "comply"), rows[1]])
+    assert key(rows) != key([rows[0] | {"clauses": ["A-1"]}, rows[1]])
+    assert key(rows) != key(rows, "renamed")
 
 
 def test_recipes_of_experiments_are_strict(tmp_path):

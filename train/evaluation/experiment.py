@@ -163,7 +163,7 @@ def eval_key(setup: Setup, cell: Cell, trained: str) -> str:
     """Everything that decides a cell's numbers."""
     asked = setup.recipe.evaluate.model_dump(mode="json", exclude={"files"})
     engine = engine_of(setup, cell, "-").model_dump(mode="json")
-    suites = [sorted(row["prompt_id"] for row in suite.rows) for suite in setup.suites]
+    suites = [[suite.name, sorted(digest(row) for row in suite.rows)] for suite in setup.suites]
     return digest("eval", trained, asked, engine, suites, setup.published.manifest_sha256)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +95,14 @@ class Cell:
         """Folder and name in comparisons."""
         if ARMS[self.arm].method is None:
             return self.arm
-        return f"{self.arm}-{round(100 * self.fraction):03d}-s{self.seed}"
+        return f"{self.arm}-{percent(self.fraction)}-s{self.seed}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent, `025` of a quarter; `000.3` where that is no whole number, so that no two are alike."""
+    text = format((Decimal(repr(fraction)) * 100).normalize(), "f")
+    whole, point, rest = text.partition(".")
+    return f"{int(whole):03d}{point}{rest}"
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentRecipe:
