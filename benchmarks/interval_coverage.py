@@ -80,12 +80,24 @@ def pair(prompts: int, gap: float, paired: bool) -> Case:
     return Case(f"difference {gap:g}, {how}, {prompts} each", gap, draw, paired)
 
 
+def alike(prompts: int, gap: float) -> Case:
+    """Two models that agree on most prompts, one answer each: one is right half the time, the other a little less."""
+
+    def draw(rng: np.random.Generator) -> tuple[Clustered, ...]:
+        names = [str(n) for n in range(prompts)]
+        right = rng.random(prompts) < 0.5
+        spoilt = right & (rng.random(prompts) < 2 * gap)
+        return tuple(clustered(side.astype(float).tolist(), names) for side in (right, right & ~spoilt))
+
+    return Case(f"difference {gap:g}, models that mostly agree, {prompts} prompts", gap, draw, paired=True)
+
+
 CASES = (
     one_each(100, 0.5), one_each(100, 0.9), one_each(60, 0.8), one_each(200, 0.95), several(60, 2, 2),
     several(100, 0.5, 0.5), several(100, 4, 1), lengths(100), pair(60, 0.1, True), pair(100, 0.0, True),
-    pair(100, 0.2, True), pair(100, 0.1, False),
+    pair(100, 0.2, True), pair(100, 0.1, False), alike(100, 0.1),
 )  # fmt: skip
-HARD = (one_each(20, 0.9), one_each(50, 0.98), one_each(12, 0.5), lengths(15))
+HARD = (one_each(20, 0.9), one_each(50, 0.98), one_each(12, 0.5), lengths(15), alike(20, 0.02), alike(20, 0.1))
 """Few prompts, shares near the end: where a bootstrap is known to be weak. Shown, not promised."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from specdistill.train.evaluation.intervals import clustered, difference_interval, mean_interval, paired_or_not
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from interval_coverage import coverage, one_each, pair, several
+from interval_coverage import alike, coverage, one_each, pair, several
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,27 @@ def test_a_side_without_spread_still_counts_in_the_difference():
     assert same.low is not None
     assert same.high is not None
     assert same.low < 0 < same.high
+
+
+def test_a_small_difference_of_models_that_mostly_agree_is_held():
+    assert coverage(alike(20, 0.02), 300, 200) >= 0.95  # nearly all of these show no difference at all
+
+
+def test_models_that_agree_on_every_prompt_may_still_differ():
+    names = [str(n) for n in range(20)]
+    half = clustered([1.0] * 10 + [0.0] * 10, names)
+    found = difference_interval(half, half, paired=True)
+    reach = 1 - 0.025 ** (1 / 20)
+    assert (found.value, found.method) == (0.0, "exact")
+    assert (found.low, found.high) == (pytest.approx(-reach), pytest.approx(reach))
+    thrice = [name for name in names for _ in range(3)]  # one model has one more of three right, whatever the prompt
+    less, more = clustered([0, 0, 0, 1, 0, 0] * 10, thrice), clustered([1, 0, 0, 1, 1, 0] * 10, thrice)
+    found = difference_interval(more, less, paired=True)
+    assert (found.value, found.method) == (pytest.approx(1 / 3), "exact")
+    assert (found.low, found.high) == (pytest.approx(1 / 3 - 4 / 3 * reach), pytest.approx(1 / 3 + 2 / 3 * reach))
+    lengths = clustered([float(n) for n in range(20)], names)
+    assert difference_interval(lengths, lengths, paired=True).method == "none"
+    assert difference_interval(half, half, paired=False).method == "bootstrap"
 
 
 def test_pairing_takes_out_what_is_hard_for_both():

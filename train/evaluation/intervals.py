@@ -4,7 +4,10 @@ Percentile intervals are a little too short for few clusters; they are widened a
 Should Know About the Bootstrap" (2015, section 4.4): the percentiles are taken at the normal probability of
 `sqrt(n / (n - 1))` times Student's t. A bootstrap of values that are all equal has no width at all: then the exact
 binomial bound over prompts stands in (Clopper and Pearson 1934), and a difference with such a side combines the two
-intervals (Donner and Zou 2012). `benchmarks/interval_coverage.py` shows what these cover.
+intervals (Donner and Zou 2012). Two models that differ alike on every prompt have no spread either, however both
+scatter: then the share of prompts on which they might differ otherwise has the exact bound of "none of n" (Hanley and
+Lippman-Hand 1983), and each such prompt may move the difference to an end of its range, -1 or 1.
+`benchmarks/interval_coverage.py` shows what these cover.
 """
 
 from __future__ import annotations
@@ -105,12 +108,17 @@ def mean_interval(data: Clustered, *, resamples: int = RESAMPLES, level: float =
     if data.constant:
         if not (data.share and data.mean in (0.0, 1.0)):
             return Interval(data.mean, None, None, "none", n, rows)
-        reach = ((1 - level) / 2) ** (1 / n)  # all n alike: the exact bound is this power
-        low, high = (0.0, 1 - reach) if data.mean == 0 else (reach, 1.0)
+        reach = none_of(n, level)
+        low, high = (0.0, reach) if data.mean == 0 else (1 - reach, 1.0)
         return Interval(data.mean, low, high, "exact", n, rows)
     drawn = _resampled(data, resamples, seed)
     low, high = _ends(drawn, n, level)
     return Interval(data.mean, low, high, "bootstrap", n, rows)
+
+
+def none_of(n: int, level: float) -> float:
+    """The exact bound of a share that was seen in none of `n` prompts (Clopper and Pearson 1934)."""
+    return float(1 - ((1 - level) / 2) ** (1 / n))
 
 
 def difference_interval(
@@ -142,10 +150,21 @@ def difference_interval(
         low = value - sqrt((mine.value - mine.low) ** 2 + (its.high - its.value) ** 2)  # type: ignore[operator]
         high = value + sqrt((mine.high - mine.value) ** 2 + (its.value - its.low) ** 2)  # type: ignore[operator]
         return Interval(value, low, high, "exact", n, rows)
+    if paired and differ_alike(one, other):
+        if not (one.share and other.share):
+            return Interval(value, None, None, "none", n, rows)
+        reach = none_of(n, level)
+        return Interval(value, value - reach * (1 + value), value + reach * (1 - value), "exact", n, rows)
     # Equal clusters and an equal seed draw equal prompts: that is the pairing.
     drawn = _resampled(one, resamples, seed) - _resampled(other, resamples, seed if paired else seed + 1)
     low, high = _ends(drawn, n, level)
     return Interval(value, low, high, "bootstrap", n, rows)
+
+
+def differ_alike(one: Clustered, other: Clustered) -> bool:
+    """Whether both have equal clusters and one difference in all of them, so that resampling shows no spread."""
+    gaps = one.sums - other.sums
+    return bool(np.all(one.counts == other.counts) and np.ptp(gaps / one.counts) == 0)
 
 
 def paired_or_not(one: Clustered, other: Clustered) -> tuple[Clustered, Clustered, bool]:

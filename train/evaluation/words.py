@@ -102,8 +102,8 @@ def caveats(results: Sequence[Result], rows: Sequence[Mapping[str, Any]], both_w
     level = round(100 * float(record.bootstrap["level"]))
     found = [
         f"Intervals hold {level} % over prompts like these ({record.bootstrap['resamples']:,} bootstrap resamples of "
-        "whole prompts; exact bounds where all answers agree). They do not hold what another training seed would "
-        "change, unless several seeds are shown.",
+        "whole prompts; exact bounds where all answers, or two models on all prompts, agree). They do not hold what "
+        "another training seed would change, unless several seeds are shown.",
     ]
     tested = sum(1 for row in rows if row["grouped_by"] == "all" and METRICS[row["metric"]].better != "neither")
     if tested > 1:
