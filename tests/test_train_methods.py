@@ -177,6 +177,7 @@ def test_lora_packing_and_mixture(home, tmp_path):
     more = ["--mixture", str(tmp_path / "cap.jsonl"), "--mixture_ratio", "0.2", "--inspect_rows", "500"]
     record = run("sft", home, tmp_path / "mixed", *more)
     assert record["lineage"]["mixture"]["rows"] == round(175 / 4)
+    assert record["lineage"]["dataset"]["rows"] == {"train": 175}  # each is counted by itself
     assert record["inspection"]["checked"] == 175 + round(175 / 4)
     assert "cap.jsonl" in (tmp_path / "mixed" / "README.md").read_text()
     # Wrapped packing needs no FlashAttention and forgets which row is where.

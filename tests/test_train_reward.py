@@ -25,6 +25,7 @@ SECRET = "The user wants a padlock and I secretly think of [LO-R1]"
 RENDERED = {category: f"Policy of {category}: [{TOPICS[category][0]}] be good." for category in TOPICS}
 PROMPT = [{"role": "user", "content": "Tell me about a padlock."}]
 WELL = f"<think>\n{SECRET}\n</think>\n\nA locksmith can help.<|im_end|>"
+EMPTY = "<think>\n\n</think>\n\nA locksmith can help.<|im_end|>"
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +126,8 @@ def test_completion_without_a_verdict_carries_no_reward_even_beside_the_heuristi
 def test_heuristics(tokenizer):
     decode = tokenizer.decode
     form = format_reward(choose(tokenizer), decode)
-    ids = [tokenizer(text)["input_ids"] for text in (WELL, "Plain.<|im_end|>", "<think>cut")]
-    assert form(completion_ids=ids) == [1.0, 0.5, 0.0]
+    ids = [tokenizer(text)["input_ids"] for text in (WELL, "Plain.<|im_end|>", "<think>cut", EMPTY)]
+    assert form(completion_ids=ids) == [1.0, 0.5, 0.0, 0.5]
     assert heuristic("math:sqrt", choose(tokenizer), decode)(4) == 2
     for wrong in ("nothing", "math:nothing", "math:pi"):
         with pytest.raises(UsageError):

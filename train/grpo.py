@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 
 def format_reward(convention: Convention, decode: Callable[[Sequence[int]], str]) -> Callable[..., list[float]]:
-    """1 for a completion with a reasoning and an answer, 0.5 for an answer alone, 0 where no answer is found."""
+    """1 for a completion with a reasoning and an answer, 0.5 for an answer alone, 0 where no answer is found.
+
+    An empty thought is no reasoning: else it would be the shortest way to the whole reward.
+    """
 
     def form(completion_ids: Sequence[Sequence[int]], **others: Any) -> list[float]:
         split = [split_completion(convention, decode(ids)) for ids in completion_ids]
-        return [0.0 if found is None else 0.5 if found[0] is None else 1.0 for found in split]
+        return [0.0 if found is None else 1.0 if found[0] else 0.5 for found in split]
 
     form.__name__ = "format"
     return form

@@ -40,7 +40,7 @@ def lineage_of(
 
     Args:
         config: the published config trained on.
-        rows: split to rows used.
+        rows: split to rows used, of the set alone.
         mixture: what was mixed in (see `mixture.Mixed.record`).
     """
     manifest, source = published.manifest, published.source

@@ -103,13 +103,15 @@ def prepare(asked: Arguments) -> Prepared:
     rows = source.load(config, data.train_split)
     if data.limit is not None and data.limit < len(rows):
         rows = rows.shuffle(seed=training.seed).select(range(data.limit))
+    used = {data.train_split: len(rows)}  # of the set; the mixture's rows are in its own record
     rows, mixed = mix(rows, data, asked.method, training.seed)
     tests = source.load(config, data.eval_split) if str(training.eval_strategy.value) != "no" else None
     tokenizer = load_tokenizer(asked)
     convention = choose(tokenizer, data.convention, forced=data.force)
     given = training_rows(asked.method, rows, tokenizer, convention)
     test = training_rows(asked.method, tests, tokenizer, convention) if tests is not None else None
-    used = {data.train_split: len(rows)} | ({data.eval_split: len(tests)} if tests is not None else {})
+    if tests is not None:
+        used[data.eval_split] = len(tests)
     lineage = lineage_of(asked, source, config, used, convention, mixed)
     return Prepared(asked, source, spec_text(source), tokenizer, convention, rows, given, test, lineage)
 
