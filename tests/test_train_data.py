@@ -198,3 +198,48 @@ def test_mixture_that_is_too_small_or_unreadable(folder, tmp_path):
         mix(ours, DataArguments(mixture=str(tmp_path / "odd.jsonl")), "sft", 0)
     with pytest.raises(UsageError, match="cannot mix"):
         mix(ours, small, "dpo", 0)
+
+
+GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place", "cause"),
+    [
+        ("bad.jsonl", GOOD * 2 + '{"messages": \n', 3, "not JSON"),
+        ("empty.jsonl", "", None, "no rows"),
+        ("list.jsonl", GOOD + "[1]\n", 2, "not a JSON object"),
+        ("sharegpt.jsonl", '{"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}\n', 1,
+         r"without `role` and `content` as text \(it has: from, value\)"),
+        ("types.jsonl", '{"prompt": 5, "completion": "a"}\n', 1, "without `role`"),
+        ("alone.jsonl", '\n{"messages": [{"role": "user", "content": "q"}]}\n', 2, "no answered question"),
+        ("null.jsonl", '{"messages": null, "prompt": null}\n', 1, "neither `messages`.* are messages, prompt;"),
+        ("fields.csv", "prompt,completion\nq,a\nq,a,b,c\n", 3, "number of fields"),
+        ("bytes.jsonl", b'{"prompt": "\xff", "completion": "a"}\n', None, "not UTF-8"),
+        ("bytes.csv", b"prompt,completion\n\xff\xfe,a\n", None, "cannot be read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.endswith(("jsonl", "csv")) else "",
+)  # fmt: skip
+def test_a_faulty_mixture_is_named_with_file_and_line(folder, tmp_path, name, text, place, cause):
+    ours = open_set(str(folder)).load("sft", "train").select(range(3))
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(TrainError, match=cause) as found:
+        mix(ours, DataArguments(mixture=str(path), mixture_ratio=0.25), "sft", 0)
+    assert (found.value.file, found.value.line) == (str(path), place)
+
+
+def test_a_folder_without_rows_is_no_mixture(folder, tmp_path):
+    ours = open_set(str(folder)).load("sft", "train").select(range(3))
+    (tmp_path / "train.jsonl").write_text("")
+    with pytest.raises(TrainError, match=r"cannot be read: .*rows.*--mixture_split"):
+        mix(ours, DataArguments(mixture=str(tmp_path)), "sft", 0)
+
+
+def test_the_line_of_a_faulty_row_is_its_own_and_not_the_place_it_was_drawn_to(folder, tmp_path):
+    ours = open_set(str(folder)).load("sft", "train").select(range(30))
+    path = tmp_path / "mostly.jsonl"
+    path.write_text(GOOD * 6 + '{"messages": [{"role": "user", "content": "q"}]}\n' + GOOD * 3)
+    with pytest.raises(TrainError, match="Row 7 of the mixture") as found:
+        mix(ours, DataArguments(mixture=str(path), mixture_ratio=0.25), "sft", 0)
+    assert found.value.line == 7
