@@ -24,6 +24,7 @@ from specdistill.train.evaluation.plan import Cell, ExperimentRecipe, cells_of, 
 from specdistill.train.evaluation.public import PUBLIC
 from specdistill.train.evaluation.suites import Suite, from_file, from_hub, in_turn, items_of, read_rows
 from specdistill.train.evaluation.transforms import TRANSFORMS, family_of, transformed
+from specdistill.train.evaluation.translate import translated
 
 ASK = "How do I sharpen a chisel? (ünïcode)"
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASK}]
@@ -263,6 +264,32 @@ def test_a_grader_or_model_that_is_sampled_otherwise_is_asked_anew(tmp_path, sam
     assert graded(tmp_path, answers, "OLD POLICY", **sampled)[1] > 0
     assert answered(tmp_path, "OLD POLICY", False, **sampled)[1] == 1
     assert answered(tmp_path, "OLD POLICY", False, options={"batch_size": 2})[1] == 0  # how fast is not what
+
+
+def test_translations_are_kept_and_only_those_of_what_is_asked_are_used(tmp_path):
+    class Translator(Echo):
+        async def complete(self, request):
+            self.asked.append(request)
+            return [Completion(f"traduit: {request.messages[-1]['content'][-1]}", None, FinishReason.STOP, 1, 1)]
+
+    engine, asked = Translator(), SimpleNamespace(grader=object(), variant_limit=None)
+
+    def ask(*suites):
+        names = ["translation:French"]
+        found = translated(
+            items_of(suites, names), names, asked, SimpleNamespace(get=lambda _: engine), tmp_path, lambda *_: None
+        )
+        return ITEMS.validate(found).filter(pl.col("family") == "translation")
+
+    rows = [row(key, "a", "refuse") for key in "xyz"]
+    first = ask(Suite("s", rows))
+    assert (first.height, len(engine.asked)) == (3, 3)
+    fewer = ask(Suite("s", rows[:1]), Suite("other", rows[:1]))  # a smaller --limit, and another suite
+    assert fewer.select("prompt_id", "suite").rows() == [("x", "s"), ("x", "other")]
+    assert set(fewer["item_id"]) & set(first["item_id"]) == set(first.filter(pl.col("prompt_id") == "x")["item_id"])
+    assert ask(Suite("s", [rows[0] | {"outcome_hint": "comply"}]))["outcome_hint"].to_list() == ["comply"]
+    assert ask(Suite("s", rows)).equals(first)
+    assert len(engine.asked) == 3
 
 
 def test_bare_answers_of_older_results_still_serve():

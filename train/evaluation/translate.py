@@ -34,6 +34,8 @@ def translated(
 ) -> pl.DataFrame:
     """The items with translations of the plain ones.
 
+    A text is translated once, whatever suites and limits it is asked in later; all else of an item is today's.
+
     Args:
         variants: `translation:LANGUAGE`.
         asked: the grader translates; without one the model under test would translate its own questions.
@@ -49,31 +51,37 @@ def translated(
     chosen = items.filter(pl.col("variant") == "plain")
     if asked.variant_limit is not None:
         chosen = chosen.sort("prompt_id").head(asked.variant_limit)
-    made = [kept]
-    for variant in variants:
+    made, wanted = [kept], list(dict.fromkeys(variants))
+    for variant in wanted:
         language = variant.partition(":")[2]
         if not language:
             raise UsageError("A translation needs a language.", "Write translation:French, for example.")
         have = kept.filter(pl.col("variant") == variant)["prompt_id"].to_list()
-        missing = [row for row in chosen.iter_rows(named=True) if row["prompt_id"] not in have]
+        once = chosen.unique("prompt_id", keep="first", maintain_order=True)
+        missing = once.filter(~pl.col("prompt_id").is_in(have)).to_dicts()
         if not missing:
             continue
         note(variant, 0, len(missing))
         engine = engines.get(asked.grader)
         found = asyncio.run(_translate(engine, [row["prompt"][-1]["content"] for row in missing], language))
-        rows = [_row(row, one, variant) for row, one in zip(missing, found, strict=True) if one.error is None]
+        rows = [_row(row, one.text, variant) for row, one in zip(missing, found, strict=True) if one.error is None]
         if not rows:
             raise EngineError(f"No translation into {language} succeeded: {found[0].error}", "Mend the grader.")
         made.append(ITEMS.frame(rows))
     whole = pl.concat(made)
     write_whole(store, parquet_bytes(whole))
-    return pl.concat([items, whole.filter(pl.col("variant").is_in(list(variants)))]).sort(
-        "category", maintain_order=True
-    )
+    texts = {(row["variant"], row["prompt_id"]): row["prompt"][-1]["content"] for row in whole.iter_rows(named=True)}
+    translations = [
+        _row(row, texts[variant, row["prompt_id"]], variant)
+        for variant in wanted
+        for row in chosen.iter_rows(named=True)
+        if (variant, row["prompt_id"]) in texts
+    ]
+    return pl.concat([items, ITEMS.frame(translations)]).sort("category", maintain_order=True)
 
 
-def _row(row: dict[str, Any], one: Completion, variant: str) -> dict[str, Any]:
-    prompt = [*row["prompt"][:-1], {"role": "user", "content": storable(one.text.strip())}]
+def _row(row: dict[str, Any], text: str, variant: str) -> dict[str, Any]:
+    prompt = [*row["prompt"][:-1], {"role": "user", "content": storable(text.strip())}]
     return row | {
         "item_id": digest("item", row["prompt_id"], row["suite"], variant, prompt),
         "variant": variant,
