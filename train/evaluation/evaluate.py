@@ -21,7 +21,7 @@ from specdistill.schemas.vocabulary import FinishReason
 from specdistill.train.data import PublishedSet
 from specdistill.train.evaluation.generate import answer_items
 from specdistill.train.evaluation.grading import grade_answers
-from specdistill.train.evaluation.identity import model_record, sampling_of
+from specdistill.train.evaluation.identity import model_record
 from specdistill.train.evaluation.intervals import LEVEL, RESAMPLES
 from specdistill.train.evaluation.measure import PolicyFacts, measures_of
 from specdistill.train.evaluation.numbers import numbers_of
@@ -225,7 +225,7 @@ def facts_of(published: PublishedSet, clauses: pl.DataFrame, rendered: Mapping[s
     """What measuring needs of the spec."""
     words = Screens.model_validate(published.manifest.recipe.get("screens") or {}).copied_words
     runs = shingles_of([*clauses["text"].to_list(), *rendered.values()], words)
-    return PolicyFacts(dict(clauses.select("anchor", "category").rows()), runs, words)
+    return PolicyFacts(dict(clauses.select("anchor", "category").rows()), runs, words, frozenset(rendered))
 
 
 def category_titles(clauses: pl.DataFrame) -> dict[str, str]:
@@ -264,8 +264,9 @@ def grader_record(grader: Judge | None) -> dict[str, Any] | None:
     from specdistill.builders.judging import RUBRIC_VERSION
     from specdistill.train.evaluation.grading import GRADER_VERSION
 
-    fields = grader.model_dump(include={"model", "engine", "k", "aggregate", "weights"})
-    return {**sampling_of(grader), **fields, "rubric_version": RUBRIC_VERSION, "grader_version": GRADER_VERSION}
+    sampling = {"reasoning", "temperature", "top_p", "max_tokens", "seed"}
+    fields = grader.model_dump(include={"model", "engine", "k", "aggregate", "weights"} | sampling)
+    return {**fields, "rubric_version": RUBRIC_VERSION, "grader_version": GRADER_VERSION}
 
 
 def cpu_seconds() -> float:
