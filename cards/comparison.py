@@ -16,8 +16,6 @@ from specdistill.schemas.files import write_whole
 Page = Mapping[str, Any]
 RECORD = "comparison.json"
 """By this file a folder is known as a comparison."""
-DIFFERENCES = "differences.parquet"
-"""Written beside the page by who compares, maybe before it."""
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -60,7 +58,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     if not folder.is_dir() or (folder / RECORD).is_file():
         return
-    found = sorted(path.name for path in folder.iterdir() if path.name != DIFFERENCES)
+    found = sorted(path.name for path in folder.iterdir())
     if found:
         raise UsageError(
             f"This folder holds {found[0]}{f' and {len(found) - 1} more' if found[1:] else ''} and no {RECORD}: it is "

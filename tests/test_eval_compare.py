@@ -202,7 +202,6 @@ def test_a_folder_of_the_user_s_own_is_left_alone_and_an_earlier_comparison_is_r
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
     folder = tmp_path / "ours"
     folder.mkdir()
-    (folder / "differences.parquet").write_bytes(b"")  # the command writes it first
     write_comparison(page, folder)
     assert (folder / "efficiency.png").is_file()
     (folder / "photo.png").write_text("mine")

@@ -63,8 +63,8 @@ def write_page(folders: Sequence[Path], target: Path, baseline: str | None, titl
 
     results = [read_result(folder) for folder in folders]
     page, frame = comparison(results, baseline_of(results, baseline), title)
+    write_comparison(page, target)  # first: it refuses a folder that is no comparison's
     write_whole(target / "differences.parquet", parquet_bytes(frame))
-    write_comparison(page, target)
     return page
 
 
