@@ -177,7 +177,26 @@ class Judge(Engine):
             raise ValueError(f"weights name unknown criteria {sorted(unknown)}; known: {', '.join(CRITERIA)}")
         if any(weight < 0 for weight in self.weights.values()) or sum(self.weights.values()) <= 0:
             raise ValueError("weights must be non-negative and not all zero")
+        self.refuse_doubles()
         return self
+
+    def refuse_doubles(self) -> None:
+        """No two judges have one key, in which where they run is not: their verdicts would be taken for one judge's.
+
+        Raises:
+            ValueError: two are told apart by nothing that decides their text.
+        """
+        sampling = {"model", "temperature", "top_p", "max_tokens", "seed", "reasoning"}
+        keys = [
+            one.model_dump(include=sampling | ({"options"} if one.engine == "openai" and one.options else set()))
+            for one in self.judges
+        ]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise ValueError(
+                    f"panel: judge {number} of it samples {key['model']} as another judge does, wherever they run; "
+                    "give another seed or model, or raise k"
+                )
 
     @property
     def judges(self) -> list[Judge]:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from injections import FIVE, INJECTIONS, unquoted
+from pydantic import ValidationError
 
 from specdistill.builders.comparing import compare_messages
 from specdistill.builders.judging import aggregate_judgments, judge_messages, read_verdict, verdict_schema
 from specdistill.builders.keys import judge_digest
 from specdistill.builders.rewriting import only_a_phrase, repair_messages, revise_messages
-from specdistill.schemas.recipe import Judge
+from specdistill.schemas.recipe import Judge, Juror
 from specdistill.schemas.vocabulary import CRITERIA, AbstainReason, HintAnswer, JudgmentStatus
 
 TWO = json.dumps({"justification": "x", "abstain": False, **dict.fromkeys(CRITERIA, 2)})
@@ -117,6 +118,39 @@ def test_a_hint_makes_another_judge_version_and_a_panel_does_not():
     ]
     assert judge_digest(panel) == judge_digest(panel.judges[0]) == judge_digest(Judge(model="m", k=3))
     assert len({judge_digest(judge) for judge in panel.judges}) == 3
+
+
+JUROR = {"model": "m", "temperature": 0.7, "max_tokens": 1024}
+SERVED = {"engine": "openai", "base_url": "http://b/v1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told_apart"),
+    [
+        ({}, False),
+        (SERVED, False),
+        (SERVED | {"base_url": "http://c/v1", "api_key_env": "OTHER", "concurrency": 2, "k": 1}, False),
+        ({"options": {"gpu_memory_utilization": 0.5}}, False),
+        (SERVED | {"options": {"min_p": 0.1}}, True),
+        ({"model": "n"}, True),
+        ({"temperature": 0.1}, True),
+        ({"top_p": 0.9}, True),
+        ({"max_tokens": 512}, True),
+        ({"seed": 1}, True),
+        ({"reasoning": "prompted"}, True),
+    ],
+)
+def test_a_panel_has_no_two_judges_of_one_key(changes, told_apart):
+    juror, judge = Juror(**JUROR | changes), Judge(model="m")
+    apart = [judge.model_copy(update={name: getattr(juror, name) for name in Juror.model_fields}), judge]
+    assert (len({judge_digest(one) for one in apart}) == 2) == told_apart
+    if told_apart:
+        assert len({judge_digest(one) for one in Judge(model="m", panel=[juror]).judges}) == 2
+        with pytest.raises(ValidationError, match="panel: judge 2 of it"):
+            Judge(model="m", panel=[juror, juror.model_copy(update={"k": 1})])
+    else:
+        with pytest.raises(ValidationError, match=r"panel: judge 1 of it samples m .*seed or model, or raise k"):
+            Judge(model="m", panel=[juror])
 
 
 ANCHORS = ("SH-R1", "SH-C1")
