@@ -15,6 +15,8 @@ from specdistill.schemas.vocabulary import Arm
 
 TARGETS = [Arm.SPEC.value, Arm.REPAIR.value]
 """Arms whose accepted candidates may be chosen against any other; revisions only against what they revise."""
+ORDER = ("prompt_id", -pl.col("margin"), "chosen_id", "rejected_id")
+"""Prompt by prompt, the widest margin first; ties are broken by the ids."""
 
 
 def widest_pairs(
@@ -50,13 +52,29 @@ def widest_pairs(
     if preference.max_length_ratio is not None:
         most = preference.max_length_ratio
         pairs = pairs.filter(pl.col("length_ratio").is_between(1 / most, most))
-    pairs = pairs.sort(["prompt_id", "margin", "chosen_id", "rejected_id"], descending=[False, True, False, False])
     if refused:
         pairs = with_id(pairs).filter(~pl.col("id").is_in(list(refused)))
-    pairs = pairs.unique(["chosen_id"], keep="first", maintain_order=True).unique(
-        ["rejected_id", "revised"], keep="first", maintain_order=True
-    )
-    return pairs.filter(pl.int_range(pl.len()).over("prompt_id", "revised") < preference.pairs_per_prompt)
+    return greedy(pairs, preference.pairs_per_prompt)
+
+
+def greedy(pairs: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The widest pairs of each prompt, no completion twice on a side, at most so many of either kind, in `ORDER`.
+
+    A turn takes every prompt's widest pair and drops all others with its chosen or its rejected side, which is what
+    going through a prompt's pairs one by one would leave; turns are as many as pairs a prompt, not as its candidates.
+    """
+
+    def widest(pairs: pl.DataFrame) -> pl.DataFrame:
+        return pairs.unique(["prompt_id", "revised"], keep="first", maintain_order=True)
+
+    pairs = pairs.sort(*ORDER)
+    taken = [widest(pairs)]
+    while len(taken) < most and taken[-1].height:
+        for side in ("chosen_id", "rejected_id"):
+            used = taken[-1].select("prompt_id", "revised", side)
+            pairs = pairs.join(used, on=used.columns, how="anti", maintain_order="left")
+        taken.append(widest(pairs))
+    return pl.concat(taken).sort(*ORDER)
 
 
 def settled(pairs: pl.DataFrame, preference: Preference, comparisons: pl.DataFrame | None = None) -> pl.DataFrame:

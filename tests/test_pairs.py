@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from simulated_judge import SimulatedJudge
 
 from specdistill.builders.heuristics import asked_items, complete_score, heuristic_frame, outcome_score, sections_score
 from specdistill.builders.judging import aggregate_judgments
-from specdistill.builders.pairs import mean_variance, outline, settled, widest_pairs, with_messages
+from specdistill.builders.pairs import ORDER, couples, mean_variance, outline, settled, widest_pairs, with_messages
 from specdistill.errors import RecipeError
 from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.recipe import Preference
@@ -92,6 +94,43 @@ def test_the_share_of_longer_chosen_answers_is_capped_and_the_narrowest_go():
     assert sorted(pairs["chosen_id"]) == ["a4", "a5", "a6", "a7", "a8", "a9"]
     assert preference_pairs(every, Preference(min_margin=0.1, max_chosen_longer=1.0)).height == 10
     assert (preference_pairs(every, Preference(min_margin=0.1, max_chosen_longer=0.0))["length_ratio"] < 1).all()
+
+
+REVISION = {"arm": "constitution", "parent_id": "c00"}
+
+
+def test_several_pairs_of_a_prompt_have_sides_of_their_own():
+    rows = judged(*(("a", 0.9, {}), ("b", 0.8, {}), ("c", 0.7, {})), *(("w", 0.3, {}), ("x", 0.2, {}), ("y", 0.1, {})))
+    widest_first = [("a", "y"), ("b", "x"), ("c", "w")]
+    for most in (1, 2, 3):
+        assert sides(rows, pairs_per_prompt=most) == widest_first[:most]
+    assert sides(rows, pairs_per_prompt=9) == widest_first, "what did not pass is never chosen"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10), st.booleans()), min_size=1, max_size=14),
+    st.integers(1, 4),
+)
+def test_the_pairs_are_those_of_going_through_them_one_by_one(drawn, most):
+    """Of several prompts, with ties and revisions, in any order of the rows."""
+    rows = judged(
+        *(
+            (f"c{at:02}", score / 10, {"prompt_id": f"p{prompt}"} | (REVISION if revision else {}))
+            for at, (prompt, score, revision) in enumerate(drawn)
+        )
+    )
+    asked = Preference(min_margin=0.15, pairs_per_prompt=most)
+    every = couples(rows, 0.0).filter(pl.col("margin") >= 0.15).sort(*ORDER)
+    expected, used = [], Counter()
+    for row in every.iter_rows(named=True):
+        kind = (row["prompt_id"], row["revised"])
+        both = [(*kind, side, row[side]) for side in ("chosen_id", "rejected_id")]
+        if used[kind] < most and not any(used[side] for side in both):
+            used.update([kind, *both])
+            expected.append((row["chosen_id"], row["rejected_id"]))
+    for seen in (rows, rows.reverse()):
+        assert widest_pairs(seen, asked, 0.0).select("chosen_id", "rejected_id").rows() == expected
 
 
 @settings(max_examples=60, deadline=None)
