@@ -24,8 +24,11 @@ class Rewrite(GenerateWithSpec):
         return ["candidate_id", "prompt_id", "prompt", "category", "reasoning", "answer", "spec_digest"]
 
     def candidate_id(self, row: Mapping[str, Any], index: int) -> str:
-        """The key of one sample: its parent stands in the place of a prompt."""
-        return rewrite_id(row["candidate_id"], self.arm, self.generator_digest, index)
+        """The key of one sample: its parent stands in the place of a prompt. The parent of a revision saw no spec, so
+        the digest of what the revision is shown is what tells two versions of the policy apart."""
+        return candidate_id(
+            row["candidate_id"], self.arm, self.generator_digest, self.spec_digest(row["category"]), index
+        )
 
     def with_schema(self, messages: list[dict[str, str]]) -> FormattedInput:
         """The messages, with a JSON schema in guided mode."""
@@ -71,8 +74,3 @@ class ReviseBySpec(Rewrite):
         anchor = self.contexts.example_anchor(category)
         text = self.contexts.text(category)
         return self.with_schema(revise_messages(text, input["prompt"], input["answer"], anchor, self.reasoning))
-
-
-def rewrite_id(parent: str, arm: str, generator: str, index: int) -> str:
-    """Key of a rewrite."""
-    return candidate_id(parent, arm, generator, None, index)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from shutil import copytree
+
 import polars as pl
 import pytest
 from fake_rewriter import LEAK, FakeRewriter
 
 from specdistill.builders.build import build
 from specdistill.builders.reselect import reselect
+from specdistill.builders.run import open_run
+from specdistill.builders.status import run_status
+from specdistill.builders.stored import Stored
 from specdistill.cards.report import write_report
 from specdistill.errors import SelectionError
 from specdistill.schemas.invariants import check_run
@@ -133,6 +139,29 @@ def test_pairs_are_confirmed_in_both_orders(run, tmp_path):
     swayed = RunLayout(tmp_path / "run")
     assert rows(swayed, "preference").height == 0, "a verdict that turns with the order is no preference"
     assert read_manifest(swayed.manifest).order["flips"]["share"] == 1.0
+
+
+def test_a_changed_policy_makes_revisions_anew_and_keeps_none_of_the_old(tmp_path):
+    """Their parents saw no policy and stay; a revision made anew has a key of its own, or it may be lost to the old."""
+    copytree(Path(__file__).parent.parent / "specs" / "support", tmp_path / "policy")
+    layout = RunLayout(tmp_path / "run")
+    with FakeRewriter() as server:
+        text = RECIPE.format(url=server.url).replace("spec: support", "spec: policy")
+        recipe = parse_recipe(text, ["prompts.0.per_category=1", "repair=null", "preference.pairwise=null"])
+        build(recipe, layout.root, base=tmp_path)
+        before = pl.read_parquet(layout.candidates / "*.parquet")
+        for file in (tmp_path / "policy").rglob("*.md"):
+            file.write_text(file.read_text().replace("**Why:**", "Be kind. **Why:**"))
+        build(recipe, layout.root, base=tmp_path)
+        current = Stored(*open_run(layout.root)).candidates().collect()
+        made = current.join(before, on="candidate_id", how="anti")
+        revised = pl.col("arm") == "constitution"
+        assert made.filter(revised).height == current.filter(revised).height == before.filter(revised).height > 0
+        assert set(made["arm"]) == {"spec", "constitution"}
+        asked = dict(server.roles)
+        build(recipe, layout.root, base=tmp_path)
+        assert server.roles == asked
+    assert run_status(*open_run(layout.root))["stages"]["candidates"]["pending"] == 0
 
 
 def test_select_may_leave_arms_and_judges_out_but_not_add_them(run):
