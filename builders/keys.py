@@ -35,14 +35,31 @@ def sampling_of(config: Any) -> dict[str, Any]:
     }
 
 
+def bounds_of(config: Any, *names: str) -> list[dict[str, int]]:
+    """Bounds in characters that the schema of a guided text has, where they are not the default ones.
+
+    Default bounds are in no key, so that runs from before they were in any keep their rows: a default that is changed
+    needs another template or rubric version.
+
+    Returns:
+        One dict, or nothing where there is none to name.
+    """
+    defaults = {name: type(config).model_fields[name].default for name in names}
+    bounds = {name: bound for name in names if (bound := getattr(config, name)) != defaults[name]}
+    return [bounds] if bounds and config.reasoning == "guided" else []
+
+
 def generator_digest(config: Any) -> str:
-    """Digest on every candidate row: model, sampling, placement, template version."""
-    return digest("generator", sampling_of(config), config.placement, TEMPLATE_VERSION)
+    """Digest on every candidate row: model, sampling, placement, template version, bounds of a guided text."""
+    bounds = bounds_of(config, "reasoning_chars", "answer_chars")
+    return digest("generator", sampling_of(config), config.placement, TEMPLATE_VERSION, *bounds)
 
 
 def judge_digest(config: Any) -> str:
-    """Digest on every judgment row: model, sampling, rubric version, and whether a hint was shown."""
-    return digest("judge", sampling_of(config), RUBRIC_VERSION, *(["hint"] if config.hint else []))
+    """Digest on every judgment row: model, sampling, rubric version, whether a hint was shown, bound of a guided
+    justification."""
+    bounds = bounds_of(config, "justification_chars")
+    return digest("judge", sampling_of(config), RUBRIC_VERSION, *(["hint"] if config.hint else []), *bounds)
 
 
 def rewrite_digest(config: Any) -> str:
