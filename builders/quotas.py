@@ -12,6 +12,7 @@ A cell is a category, or a category and an expected outcome, with a number of ac
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from typing import Any
@@ -76,11 +77,24 @@ def upper(good: int, spent: int) -> float:
     return min((middle + Z * sqrt(share * (1 - share) / spent + z2 / (4 * spent * spent))) / (1 + z2 / spent), 1.0)
 
 
+def tries(decided: pl.DataFrame, asked: Collection[tuple[str, int]] = ()) -> pl.DataFrame:
+    """Decided candidates without failed calls: what did not fail is all that budgets and acceptance rates are about.
+
+    Args:
+        asked: (prompt_id, sample index) that this session asked for. Calls of its own that failed do count, so that it
+            neither asks for more than the budget nor goes on against an engine that fails always.
+    """
+    failed = (pl.col("reason") == RejectReason.CALL_FAILED).fill_null(False)
+    own = pl.DataFrame(list(asked), schema={"prompt_id": pl.String, "sample_index": pl.Int32}, orient="row")
+    lately = decided.filter(failed & (pl.col("arm") == Arm.SPEC)).join(own, on=own.columns, how="semi")
+    return pl.concat([decided.filter(~failed), lately])
+
+
 def cells(decided: pl.DataFrame, prompts: pl.DataFrame, recipe: Recipe, slots: Slots) -> list[Cell]:
     """Every quota of a recipe, categories in order, outcomes before the whole.
 
     Args:
-        decided: candidates with prompt_id, category, arm and reason (null when accepted).
+        decided: candidates with prompt_id, category, arm and reason (null when accepted), from `tries`.
         prompts: rows of the prompts table.
         slots: samples that may still be spent, from `open_slots`.
     """
@@ -213,7 +227,7 @@ def quota_states(decided: Decisions, prompts: pl.DataFrame, recipe: Recipe) -> l
         return []
     rows = decided.rows(*LOOKED_AT)
     slots = open_slots(prompts, recipe, own_samples(rows), full_prompts(rows, recipe))
-    return cells(rows, prompts, recipe, slots)
+    return cells(tries(rows), prompts, recipe, slots)
 
 
 def as_dicts(states: list[Cell]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specdistill.builders.audit.verdicts import People
 from specdistill.builders.plan import Plan, plan
-from specdistill.builders.quotas import LOOKED_AT, Cell, cells, full_prompts, open_slots, own_samples, spend
+from specdistill.builders.quotas import LOOKED_AT, Cell, cells, full_prompts, open_slots, own_samples, spend, tries
 from specdistill.builders.selection import NOBODY, decide_run
 from specdistill.builders.stored import Stored
 from specdistill.schemas.recipe import Recipe
@@ -14,7 +14,7 @@ class Rounds:
     """What each round asks for.
 
     State: how many rounds there were, and the samples they asked for: a call that failed in this session is not asked
-    again in a later round (a later session asks again).
+    again in a later round, and counts as spent (a later session asks again).
     """
 
     def __init__(self, recipe: Recipe, people: People = NOBODY) -> None:
@@ -35,7 +35,7 @@ class Rounds:
             decided = run.rows(*LOOKED_AT)
         spent = self.asked | own_samples(decided)
         slots = open_slots(stored.prompts, self.recipe, spent, full_prompts(decided, self.recipe))
-        self.states = cells(decided, stored.prompts, self.recipe, slots)
+        self.states = cells(tries(decided, self.asked), stored.prompts, self.recipe, slots)
         wanted = spend(self.states, slots, stored.prompts)
         self.asked |= {(prompt, index) for prompt, indexes in wanted.items() for index in indexes}
         if not wanted:

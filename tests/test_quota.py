@@ -5,12 +5,13 @@ import random
 
 import polars as pl
 import pytest
+from aiohttp import web
 from build_helpers import build
 from fake_openai_server import FakeOpenAI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specdistill.builders.quotas import Cell, cell, cells, open_slots, spend, upper
+from specdistill.builders.quotas import Cell, cell, cells, open_slots, own_samples, spend, tries, upper
 from specdistill.builders.trimming import trim
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.rows import PROMPTS
@@ -184,6 +185,26 @@ def test_a_budget_ends_the_rounds():
     assert (found["a"].state, found["a"].candidates) == ("budget", 12)
 
 
+def test_calls_that_failed_are_spent_for_the_session_that_made_them_alone():
+    asked = prompts(*((f"p{n}", "a", None) for n in range(40)))
+    wanted = recipe(per_category=30, budget=30)
+    sick = [(f"p{n}-0", f"p{n}", "a", None, [], "call_failed") for n in range(30)]
+    rows = decided(*sick).with_columns(pl.lit(0, pl.Int32).alias("sample_index"))
+    mine = {(f"p{n}", 0) for n in range(30)}
+
+    def state(session):
+        slots = open_slots(asked, wanted, own_samples(rows) | session, set())
+        [found] = cells(tries(rows, session), asked, wanted, slots)
+        return found.state, found.candidates, sum(map(len, spend([found], slots, asked).values()))
+
+    assert state(mine) == ("budget", 30, 0), "a session asks for no more than the budget, whatever became of it"
+    assert state(set()) == ("open", 0, 30), "the next one asks again for all of it"
+    assert state({(f"p{n}", 0) for n in range(15)}) == ("open", 15, 15)
+    assert state({(f"p{n}", 0) for n in range(25)})[0] == "hopeless", "nor does it go on against a sick engine"
+    repair = rows.head(1).with_columns(pl.lit("repair").alias("arm"))
+    assert tries(repair, {("p0", 0)}).is_empty(), "a repair is no sample of a round"
+
+
 def test_outcomes_have_cells_of_their_own():
     asked = prompts(*((f"{o}{n}", "a", o) for o in ("refuse", "comply") for n in range(30)))
     wanted = recipe(per_category=12, per_outcome={"refuse": 8})
@@ -223,6 +244,35 @@ judge: {{engine: openai, base_url: "{url}", model: fake, k: 1, threshold: 0.5, m
 screens: {{min_reasoning_chars: 0, max_repeat_share: 1.0}}
 quota: {{per_category: 12, max_samples_per_prompt: 2}}
 """
+
+
+class SickFakeOpenAI(ScoringFakeOpenAI):
+    """Refuses every request while it is `sick`."""
+
+    sick = True
+
+    async def _chat(self, request):
+        if not self.sick:
+            return await super()._chat(request)
+        self.calls += 1
+        return web.json_response({"error": {"message": "out of order"}}, status=400)
+
+
+@pytest.mark.integration
+def test_calls_that_failed_are_tried_again_by_the_next_build(tmp_path):
+    lines = [{"prompt": f"question number {n}, odds 1.0 here", "category": "violence"} for n in range(30)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with SickFakeOpenAI() as server:
+        text = SKEWED.format(url=server.url).replace("per_category: 12", "per_category: 12, budget: 12")
+        (tmp_path / "recipe.yaml").write_text(text.replace("reasoning: guided,", "reasoning: guided, retries: 0,", 1))
+        build(tmp_path / "recipe.yaml", tmp_path / "run", "--json")
+        assert server.calls == 12, "no more than the budget in one session"
+        server.sick = False
+        done = build(tmp_path / "recipe.yaml", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shortfalls"] == []
+    sft = pl.concat([pl.read_parquet(path) for path in (tmp_path / "run" / "datasets" / "sft").glob("*.parquet")])
+    assert sft.height == 12
 
 
 @pytest.mark.integration
