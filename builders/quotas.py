@@ -48,6 +48,7 @@ class Cell:
         good: candidates that were accepted before trimming.
         candidates: candidates sampled with the spec.
         left: samples that may still be spent.
+        room: candidates that its category's budget still allows, shared by all its cells; None without a budget.
         state: see above.
         main_reason: the reject reason that most of its candidates have; None where none was rejected.
     """
@@ -59,6 +60,7 @@ class Cell:
     good: int
     candidates: int
     left: int
+    room: int | None
     state: str
     main_reason: str | None
 
@@ -143,7 +145,7 @@ def cell(category: str, outcome: str | None, wanted: int, rows: pl.DataFrame, sl
         state = "open"
     reasons = rejected.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
     main = reasons["reason"][0] if reasons.height else None
-    return Cell(category, outcome, wanted, accepted, good, rows.height, left, state, main)
+    return Cell(category, outcome, wanted, accepted, good, rows.height, left, room, state, main)
 
 
 def open_slots(prompts: pl.DataFrame, recipe: Recipe, spent: set[tuple[str, int]], full: set[str]) -> Slots:
@@ -202,7 +204,9 @@ def spend(states: list[Cell], slots: Slots, prompts: pl.DataFrame) -> dict[str, 
             missing -= sum(o.missing for o in states if o.category == one.category and o.outcome and o.state == "open")
         if missing <= 0:
             continue
-        number = min(wish(missing, one), one.left - (spent_here.get(one.category, 0) if one.outcome is None else 0))
+        number = wish(missing, one)
+        if one.room is not None:
+            number = min(number, one.room - spent_here.get(one.category, 0))
         for slot in queues.get((one.category, one.outcome), []):
             if number <= 0:
                 break

@@ -217,6 +217,19 @@ def test_outcomes_have_cells_of_their_own():
     assert isinstance(states[0], Cell)
 
 
+@pytest.mark.parametrize("more", [{}, {"per_category": 40}])
+@pytest.mark.parametrize("budget", [4, 10, 25, 100])
+def test_the_cells_of_a_category_share_its_budget(budget, more):
+    outcomes = ("refuse", "comply", "safe_complete")
+    asked = prompts(*((f"{category}{o}{n}", category, o) for category in "ab" for o in outcomes for n in range(20)))
+    wanted = recipe(per_outcome=dict.fromkeys(outcomes, 10), budget=budget, **more)
+    slots = open_slots(asked, wanted, set(), set())
+    first = spend(cells(decided(), asked, wanted, slots), slots, asked)
+    for category in "ab":
+        spent = sum(len(indexes) for key, indexes in first.items() if key.startswith(category))
+        assert spent == min(budget, more.get("per_category", 30))
+
+
 class ScoringFakeOpenAI(FakeOpenAI):
     """Judges by a coin whose bias is written into the prompt as `odds 0.3`; everything else as the fake server does."""
 
