@@ -76,6 +76,7 @@ def refuse_new_work(before: Recipe, after: Recipe, layout: RunLayout) -> None:
     """Settings that need a model call are `build`'s."""
     same = {
         "spec": before.spec == after.spec,
+        "context.examples": before.context.examples == after.context.examples,
         "prompts": before.prompts == after.prompts,
         "clean": before.clean == after.clean,
         "decontaminate": (before.decontaminate, before.overlap) == (after.decontaminate, after.overlap),

@@ -25,9 +25,10 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
     """The state of a run.
 
     Returns:
-        building, complete, stages (per stage: done, pending, failed, stale), spec_changes (what of the policy changed
-        since), reasons (reject reason to rows, from the derived sets), abstentions (reason to rows), calls (per step,
-        from the ledger), tokens, seconds, tokens_per_second.
+        building, complete (sets were derived and a build would ask for nothing more), stages (per stage: done, pending,
+        failed, stale), spec_changes (what of the policy changed since), reasons (reject reason to rows, from the
+        derived sets), abstentions (reason to rows), calls (per step, from the ledger), tokens, seconds,
+        tokens_per_second.
 
     Raises:
         RunError: a part cannot be read.
@@ -43,7 +44,7 @@ def run_status(layout: RunLayout, recipe: Recipe) -> dict[str, Any]:
         "run": str(layout.root),
         "name": recipe.name,
         "building": is_locked(layout),
-        "complete": layout.manifest.exists(),
+        "complete": layout.manifest.exists() and todo.empty,  # `select` derives sets of half a run too
         "stages": stages(stored, todo.candidates_wanted, todo.judgments_wanted),
         "spec_changes": spec_changes(stored),
         "accepted": derived_rows(layout, "sft"),
