@@ -139,6 +139,6 @@ def heal(layout: RunLayout) -> list[Path]:
             temporary.unlink(missing_ok=True)
     return [
         set_aside(part)
-        for folder in (layout.prompts, layout.candidates, layout.judgments)
+        for folder in (layout.prompts, layout.candidates, layout.judgments, layout.comparisons)
         for part in damaged_parts(folder)
     ]

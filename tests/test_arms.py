@@ -141,6 +141,21 @@ def test_pairs_are_confirmed_in_both_orders(run, tmp_path):
     assert read_manifest(swayed.manifest).order["flips"]["share"] == 1.0
 
 
+def test_a_damaged_part_of_comparisons_is_rebuilt_without_a_call(tmp_path):
+    layout = RunLayout(tmp_path / "run")
+    with FakeRewriter() as server:
+        recipe = parse_recipe(RECIPE.format(url=server.url), ["prompts.0.per_category=1"])
+        build(recipe, layout.root, base=tmp_path)
+        pairs, asked = rows(layout, "preference"), dict(server.roles)
+        part = next(layout.comparisons.glob("part-*.parquet"))
+        part.write_bytes(part.read_bytes()[:-1])
+        build(recipe, layout.root, base=tmp_path)
+        assert server.roles == asked
+    assert pairs.height > 0
+    assert rows(layout, "preference").equals(pairs)
+    assert part.with_suffix(".damaged").exists()
+
+
 def test_a_changed_policy_makes_revisions_anew_and_keeps_none_of_the_old(tmp_path):
     """Their parents saw no policy and stay; a revision made anew has a key of its own, or it may be lost to the old."""
     copytree(Path(__file__).parent.parent / "specs" / "support", tmp_path / "policy")

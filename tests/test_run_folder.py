@@ -4,8 +4,10 @@ import os
 import threading
 import time
 
+import polars as pl
 import pytest
 
+from specdistill.builders.parts import write_part
 from specdistill.builders.run import heal, is_locked, locked
 from specdistill.errors import DiskError, RunLocked
 from specdistill.schemas.files import alive, working_folder
@@ -59,6 +61,18 @@ def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path):
     assert heal(layout) == []
     assert [name for name in gone if (tmp_path / name).exists()] == []
     assert [name for name in kept if not (tmp_path / name).exists()] == []
+
+
+def test_damaged_parts_of_every_table_are_set_aside(tmp_path):
+    layout = RunLayout(tmp_path)
+    damaged = []
+    for folder in (layout.prompts, layout.candidates, layout.judgments, layout.comparisons):
+        for word in ("whole", "damaged"):
+            part = write_part(folder, pl.DataFrame({"word": [word]}))
+        part.write_bytes(part.read_bytes()[:-1])
+        damaged.append(part)
+    assert sorted(heal(layout)) == sorted(part.with_suffix(".damaged") for part in damaged)
+    assert len(list(tmp_path.glob("*/part-*.parquet"))) == len(damaged), "whole ones stay"
 
 
 def test_working_folders_of_dead_processes_are_cleared_away(tmp_path):
