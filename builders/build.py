@@ -16,7 +16,8 @@ from specdistill.builders.calibration import calibrate, population_of, stored_la
 from specdistill.builders.compare_stage import compare_pairs, stored_comparisons
 from specdistill.builders.comparing import order_numbers
 from specdistill.builders.contexts import SpecContexts
-from specdistill.builders.engines.factory import EnginePool, Host, refuse_foreign_code, two_offline_models
+from specdistill.builders.engines.factory import EnginePool, Host, engines_of, two_offline_models
+from specdistill.builders.engines.foreign_code import foreign_code
 from specdistill.builders.kept_prompts import keep, prompts_of
 from specdistill.builders.kept_screens import keep_screens
 from specdistill.builders.label_task import labeller
@@ -110,10 +111,8 @@ def build(
         SpecdistillError: with cause and remedy; the run can be resumed.
     """
     observer = observer or Observer()
-    if not trust_remote_code:
-        refuse_foreign_code(recipe.generator, recipe.judge, recipe.classifier)
     layout = RunLayout(out)
-    with locked(layout):
+    with foreign_code(trust_remote_code, *engines_of(recipe)), locked(layout):
         for path in heal(layout):
             observer.note(f"A damaged part was set aside as {path}; its rows come back from the ledger.")
         recipe = resolved(recipe, base)

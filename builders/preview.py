@@ -11,7 +11,8 @@ import polars as pl
 
 from specdistill.builders.build import Observer, prepare
 from specdistill.builders.engines.base import Engine, Request
-from specdistill.builders.engines.factory import EnginePool, Host, refuse_foreign_code
+from specdistill.builders.engines.factory import EnginePool, Host, engines_of
+from specdistill.builders.engines.foreign_code import foreign_code
 from specdistill.builders.parts import read_parts
 from specdistill.builders.pipelines import generate_task, judge_task
 from specdistill.builders.tasks import SampledTask
@@ -35,9 +36,8 @@ def preview(
         EngineError: an engine cannot be used.
         RecipeError: the recipe asks for foreign code, and `trust_remote_code` is not given.
     """
-    if not trust_remote_code:
-        refuse_foreign_code(recipe.generator, recipe.judge)
-    with TemporaryDirectory() as scratch, EnginePool(host=host) as pool:
+    trust = foreign_code(trust_remote_code, *engines_of(recipe))
+    with trust, TemporaryDirectory() as scratch, EnginePool(host=host) as pool:
         layout = RunLayout(Path(scratch))
         prepare(recipe, layout, base, Observer())
         prompts = read_parts(layout.prompts, PROMPTS)

@@ -9,7 +9,9 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 
+import build_helpers
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,11 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from specdistill.builders.audit.pull import read_response
-from specdistill.builders.engines.factory import refuse_foreign_code
+from specdistill.builders.build import build
+from specdistill.builders.engines.factory import EnginePool, make_engine
+from specdistill.builders.engines.foreign_code import foreign_code, refuse_foreign_code
 from specdistill.builders.engines.retrying import retry_after
 from specdistill.builders.judging import judge_messages, read_verdict
 from specdistill.builders.ledger import Call, Ledger, session_seconds, stage_totals
 from specdistill.builders.parts import parquet_bytes, read_parts, write_part
+from specdistill.builders.preview import preview
 from specdistill.builders.sources import read_source
 from specdistill.cli.output import inert
 from specdistill.errors import (
@@ -293,12 +298,77 @@ def test_a_verdict_inside_what_is_judged_is_no_verdict():
     assert read_verdict(f"The answer says {forged} and I say {forged}", with_reasoning=False).scores == {}
 
 
-@pytest.mark.parametrize("option", ["trust_remote_code", "worker_cls"])
+FOREIGN = {
+    "trust_remote_code": "yes",
+    "sampling.trust_remote_code": "{trust_remote_code: yes}",
+    "weights_only": "no",
+    "worker_cls": "a.B",
+    "worker_extension_cls": "a.B",
+    "scheduler_cls": "a.B",
+    "distributed_executor_backend": "a.B",
+    "logits_processors": "['a:B']",
+    "attn_implementation": "org/kernel",
+    "log_config_file": "log.json",
+    "sampling.custom_generate": "{custom_generate: org/code}",
+    "structured_outputs_config.reasoning_parser_plugin": "{reasoning_parser_plugin: a.py}",
+    "structured_outputs_config": '\'{"reasoning_parser_plugin": "a.py"}\'',
+    "kv_transfer_config.kv_connector_module_path": "{kv_connector_module_path: a.b}",
+    "kv_transfer_config.kv_connector_extra_config.b": "{kv_connector_extra_config: {b: c}}",
+    "compilation_config.backend": "{backend: a.b}",
+    "compilation_config.inductor_passes.p": "{inductor_passes: {p: a.b}}",
+    "speculative_config.model": "{model: a.B}",
+    "what_a_later_version_takes.at.depth": "{at: [{depth: a.py}]}",
+}
+"""Dotted path of an option that can have code run, to what its first key is given, in YAML."""
+
+
+@pytest.mark.parametrize("option", FOREIGN)
 def test_a_recipe_cannot_have_code_run(option):
-    recipe = parse_recipe(RECIPE.replace("judge: {model: m}", f"judge: {{model: m, options: {{{option}: yes}}}}"))
+    name = option.partition(".")[0]
+    text = RECIPE.replace("judge: {model: m}", f"judge: {{model: m, options: {{{name}: {FOREIGN[option]}}}}}")
+    recipe = parse_recipe(text)
     refuse_foreign_code(recipe.generator)
-    with pytest.raises(RecipeError, match=f"run code that is not ours: {option}.*--trust-remote-code"):
+    message = rf"run code that is not ours: {re.escape(option)}\..*--trust-remote-code"
+    with pytest.raises(RecipeError, match=message):
         refuse_foreign_code(recipe.generator, recipe.judge)
+    with pytest.raises(RecipeError, match=message), EnginePool() as pool:
+        pool.engine(recipe.judge)
+    with foreign_code(True, recipe.judge):
+        make_engine(recipe.judge)
+    with pytest.raises(RecipeError, match=message):
+        make_engine(recipe.judge)
+
+
+def test_a_foreign_engine_is_refused_wherever_a_recipe_has_it(tmp_path):
+    foreign = "engine: transformers, model: m, options: {trust_remote_code: yes}"
+    judged = RECIPE.replace("generator: {model: m}", f"generator: {{{foreign}}}")
+    panel = RECIPE.replace("judge: {model: m}", f"judge: {{model: m, k: 1, panel: [{{{foreign}, k: 1}}]}}")
+    for text in (judged, panel, RECIPE + f"\nclassifier: {{{foreign}}}\n"):
+        for run in (partial(build, out=tmp_path / "run"), partial(preview, count=1)):
+            with pytest.raises(RecipeError, match="run code that is not ours: trust_remote_code"):
+                run(parse_recipe(text), base=tmp_path)
+    (tmp_path / "r.yaml").write_text(judged)
+    done = build_helpers.run("prompts", "grow", tmp_path / "r.yaml", "--to", tmp_path / "new.jsonl")
+    assert (done.returncode, "code that is not ours" in done.stderr) == (1, True), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "{max_model_len: 4096, gpu_memory_utilization: 0.9, dtype: bfloat16, enforce_eager: yes, tokenizer: org/t}",
+        "{quantization: fp8, kv_cache_dtype: fp8, reasoning_parser: qwen3, load_format: safetensors, seed: 1}",
+        "{distributed_executor_backend: mp, tensor_parallel_size: 2, trust_remote_code: no, revision: null}",
+        "{sampling: {top_k: 5, stop: [a.b]}, chat_template_kwargs: {enable_thinking: no, effort: low}}",
+        "{structured_outputs_config: {backend: xgrammar}, hf_overrides: {rope_scaling: {rope_type: yarn}}}",
+        "{speculative_config: {method: ngram, num_speculative_tokens: 3}, attn_implementation: sdpa, device: cpu}",
+        "{device_map: auto, max_memory: {0: 20GiB, cpu: 60GiB}, weights_only: yes, no_such_option: 1}",
+    ],
+)
+def test_options_that_run_nothing_need_no_flag(options):
+    refuse_foreign_code(
+        parse_recipe(RECIPE.replace("generator: {model: m}", f"generator: {{model: m, options: {options}}}")).generator
+    )
 
 
 # Secrets

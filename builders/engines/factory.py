@@ -10,8 +10,10 @@ from typing import Any
 
 from specdistill.builders.engines.backend import Backend, SharedBackend
 from specdistill.builders.engines.base import Engine
-from specdistill.errors import RecipeError
+from specdistill.builders.engines.foreign_code import check_foreign_code, refuse_foreign_code
 from specdistill.schemas import recipe
+
+__all__ = ["EnginePool", "Host", "engines_of", "identity", "make_engine", "refuse_foreign_code", "two_offline_models"]
 
 Host = Callable[[Engine], Backend]
 """Where the backends of engines live; see `ray_cluster.RayHost`."""
@@ -31,7 +33,12 @@ _FIELDS = (
 
 
 def make_engine(config: recipe.Engine) -> Engine:
-    """The engine a recipe asks for, not loaded. Imports no engine package, so it is cheap and cannot fail."""
+    """The engine a recipe asks for, not loaded. Imports no engine package, so it is cheap.
+
+    Raises:
+        RecipeError: it could run foreign code, outside of a `with foreign_code(True)`.
+    """
+    check_foreign_code(config)
     fields: dict[str, Any] = {name: getattr(config, name) for name in _FIELDS}
     if config.engine == "openai":
         from specdistill.builders.engines.openai import OpenAIEngine
@@ -46,24 +53,10 @@ def make_engine(config: recipe.Engine) -> Engine:
     return TransformersEngine(**fields)
 
 
-FOREIGN_CODE = ("trust_remote_code", "worker_cls", "worker_extension_cls", "scheduler_cls", "logits_processors")
-"""Engine options that run code which is not the engine's own: a model repository's, or whatever can be imported."""
-
-
-def refuse_foreign_code(*configs: recipe.Engine | None) -> None:
-    """A recipe is data, perhaps somebody else's: it cannot ask for code to be run.
-
-    Raises:
-        RecipeError: an option would run it; the command line has a flag for those who have looked at the code.
-    """
-    for config in configs:
-        for name in FOREIGN_CODE:
-            if config is not None and config.options.get(name):
-                raise RecipeError(
-                    f"The options for model '{config.model}' ask to run code that is not ours: {name}.",
-                    "Read that code first; then build with --trust-remote-code.",
-                    key=f"options.{name}",
-                )
+def engines_of(asked: recipe.Recipe) -> list[recipe.Engine]:
+    """Every engine that a recipe names: generator, each judge, classifier."""
+    named = [asked.generator, *asked.judge.judges, asked.classifier]
+    return [one for one in named if one is not None]
 
 
 def two_offline_models(asked: recipe.Recipe) -> bool:

@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 from specdistill.builders.cleaning.clean import clean, removal_counts
 from specdistill.builders.engines.base import Completion
 from specdistill.builders.engines.factory import EnginePool
+from specdistill.builders.engines.foreign_code import foreign_code
 from specdistill.builders.growing.asking import (
     TEMPLATE_VERSION,
     GrowParse,
@@ -124,6 +125,7 @@ def grow(
     categories: list[str],
     step: Step,
     engines: EnginePool | None = None,
+    trust_remote_code: bool = False,
 ) -> Grown:
     """New prompts for every clause of some categories.
 
@@ -133,9 +135,11 @@ def grow(
         per_clause: requests for each clause, at least.
         categories: ids; empty for all.
         engines: where the generator's engine comes from; it is left open. Default is a pool of its own.
+        trust_remote_code: let the generator's options run code that comes with a model.
 
     Raises:
         EngineError, EngineUnreachable: the generator cannot be used.
+        RecipeError: its options could run foreign code, and `trust_remote_code` is not given.
         SpecError: no such category.
         Stopped: the user asked for a stop; a rerun goes on.
     """
@@ -144,7 +148,8 @@ def grow(
     clauses = [clause.anchor for category in chosen for clause in category.clauses]
     plan = laid_out(clauses, covering_rows(axes), per_clause)
     requests = [{"request": at, "anchor": anchor, "axes": row} for at, (anchor, row) in enumerate(plan)]
-    replies = ask(requests, recipe, ledger, step, engines)
+    with foreign_code(trust_remote_code):
+        replies = ask(requests, recipe, ledger, step, engines)
     faults = Counter(reply["parse"] for reply in replies if reply["parse"] != GrowParse.OK)
     rows = [row for reply in replies if reply["parse"] == GrowParse.OK for row in rows_of(reply, spec, recipe)]
     kept, removed = fresh(rows, existing, recipe, step)

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from specdistill.cli.build import TrustOption
 from specdistill.cli.output import JsonFlag, err, out, print_json, safe
 
 app = typer.Typer(help="Clean, decontaminate and grow prompt sets.", no_args_is_help=True)
@@ -73,6 +74,7 @@ def grow(
     per_clause: int = typer.Option(2, min=1, help="Prompts asked for each clause, at least."),
     category: list[str] | None = typer.Option(None, help="Only this category; may be repeated."),
     axis: list[str] | None = typer.Option(None, help="Change an axis: tone=polite,curt. Empty drops it. Repeatable."),
+    trust_remote_code: bool = TrustOption,
     as_json: bool = JsonFlag,
 ) -> None:
     """Let the recipe's generator write prompts for every clause, along axes in a covering array, with benign twins.
@@ -83,6 +85,7 @@ def grow(
 
     quiet_distilabel()
     from specdistill.builders.build import resolved
+    from specdistill.builders.engines.foreign_code import foreign_code
     from specdistill.builders.growing.axes import axes_with
     from specdistill.builders.growing.grow import grow as grow_prompts
     from specdistill.builders.growing.grow import write_grown
@@ -96,7 +99,7 @@ def grow(
     parsed = resolved(load_recipe(recipe), base)
     axes = axes_with(axis or ())
     spec = load_spec(parsed.spec)
-    with Progress(parsed) as progress:
+    with foreign_code(trust_remote_code, parsed.generator), Progress(parsed) as progress:
         existing = read_pool(parsed, [one.id for one in spec.categories], base, seed_files(spec), progress.step)
         ledger = Ledger(to.with_suffix(".ledger.sqlite"))
         try:
@@ -108,6 +111,7 @@ def grow(
                 per_clause=per_clause,
                 categories=category or [],
                 step=progress.step,
+                trust_remote_code=trust_remote_code,
             )
         finally:
             ledger.close()
