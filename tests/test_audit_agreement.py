@@ -9,7 +9,11 @@ import polars as pl
 import pytest
 
 from specdistill.builders.audit.agreement import alpha, alpha_of, kappa_of, kappas, value_counts
+from specdistill.builders.audit.choose import choose
 from specdistill.builders.audit.measure import pace, rates, weighted
+from specdistill.builders.audit.report import measure
+from specdistill.schemas.audit import RESPONSES, Kind
+from specdistill.schemas.recipe import Audit
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "agreement.json").read_text())
 ANSWERS = pl.DataFrame(GOLDEN["answers"], schema=["target_id", "annotator", "verdict"], orient="row")
@@ -80,6 +84,50 @@ def test_rates_extrapolate_from_strata_of_unequal_share():
     assert found["precision_low"] < 0.8 < found["precision_high"]
     assert found["threshold"] == 0.9
     assert rates(weighted(control, population), 0.85)["threshold"] is None
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
+def test_what_is_measured_is_the_judge_of_today_not_of_the_day_people_were_asked(threshold):
+    """People accept what scores 0.8 or more. They were asked at a threshold of 0.5; later it moves."""
+    scores = [(number + 0.5) / 400 for number in range(400)]
+    keys = [f"c{number:03}" for number in range(400)]
+
+    def population(at):
+        return pl.DataFrame(
+            {
+                "target_id": keys,
+                "prompt_id": keys,
+                "category": ["a"] * 400,
+                "outcome": ["comply"] * 400,
+                "judge_accepts": [score >= at for score in scores],
+                "score": scores,
+                "priority": [0.0] * 400,
+                "why": [[]] * 400,
+            },
+            schema_overrides={"why": pl.List(pl.String)},
+        )
+
+    audit = Audit(random_control=1.0)
+    records = choose(population(0.5), Kind.ROW, 200, audit)
+    good = {key: score >= 0.8 for key, score in zip(keys, scores, strict=True)}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    answers = [
+        {"response_id": f"r{key}", "record_id": f"row-{key}", "round": 1, "kind": "row", "target_id": key}
+        | {"dataset_id": "d", "annotator": "ann", "status": "submitted", "created": now, "updated": now}
+        | {"verdict": "accept" if good[key] else "reject", "clauses": [], "spans": []}
+        for key in records["target_id"]
+    ]
+    today = population(threshold)
+    found = measure(records, RESPONSES.frame(answers), today, audit)
+    accepted = [key for key, score in zip(keys, scores, strict=True) if score >= threshold]
+    right = sum(good[key] for key in accepted)
+    assert found["control"]["precision"] == pytest.approx(right / len(accepted), abs=0.08)
+    assert found["control"]["recall"] == pytest.approx(right / sum(good.values()), abs=0.08)
+    [row] = [row for row in found["confusion"] if row["category"] == "all"]
+    asked = [key for key in records["target_id"] if key in accepted]
+    assert row["both_accept"] + row["judge_only"] == len(asked)
+    gone = today.filter(pl.col("score") < 0.9)
+    assert measure(records, RESPONSES.frame(answers), gone, audit)["control"]["records"] < 200
 
 
 def test_an_interval_is_not_empty_where_all_are_alike():

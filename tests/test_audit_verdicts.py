@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_fixture import write_run
 
+from specdistill.builders.audit.choose import choose
+from specdistill.builders.audit.report import measure, write_report
 from specdistill.builders.audit.stage import people_of, write_labels
 from specdistill.builders.audit.verdicts import People, again, verdicts
+from specdistill.builders.audit.view import judged
 from specdistill.builders.calibration import stored_labels
 from specdistill.builders.parts import parquet_bytes
 from specdistill.builders.reselect import reselect
-from specdistill.schemas.audit import RECORDS, RESPONSES
+from specdistill.builders.run import open_run
+from specdistill.schemas.audit import RECORDS, RESPONSES, Kind
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.invariants import check_run, read_sets
@@ -279,3 +283,23 @@ def test_labels_and_the_manifest_tell_of_the_audit(audited):
     layout.audit_summary.write_text(entry.model_dump_json())
     reselect(layout.root)
     assert read_manifest(layout.manifest).audit == entry
+
+
+def test_the_manifest_says_how_good_the_judge_is_for_the_threshold_it_has_alone(audited):
+    layout, before = audited
+    keys = before["sft"]["id"].to_list()[:6]
+    give(layout, *(answer(key, "a", "accept") for key in keys))
+    run, recipe = judged(layout, open_run(layout.root)[1]), open_run(layout.root)[1]
+    records = choose(run.rows, Kind.ROW, run.rows.height, Audit(random_control=1.0))
+    responses = RESPONSES.frame([answer(key, "a", "accept") for key in keys])
+    write_report(layout, measure(records, responses, run.rows, recipe.audit), recipe)
+    first = reselect(layout.root) and read_manifest(layout.manifest).audit
+    assert [line.startswith("By the random control slice") for line in first.lines] == [True]
+    reselect(layout.root, [f"judge.threshold={recipe.judge.threshold / 2}"])
+    moved = read_manifest(layout.manifest).audit
+    assert moved.lines == [
+        "The judge's settings changed after the audit; how good its verdicts are now was not measured."
+    ]
+    assert moved.responses == first.responses
+    reselect(layout.root, [f"judge.threshold={recipe.judge.threshold}"])
+    assert read_manifest(layout.manifest).audit == first

@@ -2,7 +2,8 @@
 
 Precision and recall come from the control slice alone: it is the part that was drawn at random. Each stratum of
 category and judge's verdict is weighted by its size in the run over its answered control records (Horvitz-Thompson);
-intervals are a bootstrap within strata, 95 %.
+intervals are a bootstrap within strata, 95 %. The judge's verdict is today's, as `select` would take it: the threshold
+may have moved since people were asked, and the accepted set that is measured is the one there is.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ def answered(records: pl.DataFrame, found: pl.DataFrame, kind: Kind) -> pl.DataF
     )
 
 
+def today(rows: pl.DataFrame, population: pl.DataFrame) -> pl.DataFrame:
+    """Answered rows with the judge's verdict and score as they are now; without those that nobody would be shown now.
+
+    Args:
+        rows: from `answered`; their `judge_accepts` and `score` are of the day they were chosen.
+        population: from `choose.row_population`.
+    """
+    now = population.select("target_id", "judge_accepts", "score")
+    return rows.drop("judge_accepts", "score").join(now, on="target_id").sort("target_id")
+
+
 def confusion(rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Judge against people, per category and in all: counts."""
     judge, good = pl.col("judge_accepts"), pl.col("good")
@@ -57,7 +69,7 @@ def weighted(control: pl.DataFrame, population: pl.DataFrame) -> pl.DataFrame:
     """Control rows with `weight`: how many rows of the run each stands for.
 
     Args:
-        control: answered rows of the control slice.
+        control: answered rows of the control slice, from `today`.
         population: all rows of the run, with category and judge_accepts.
     """
     strata = ["category", "judge_accepts"]

@@ -9,17 +9,15 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.audit.agreement import alpha, kappas
-from specdistill.builders.audit.measure import answered, confusion, pace, rates, weighted
+from specdistill.builders.audit.measure import answered, confusion, pace, rates, today, weighted
 from specdistill.builders.audit.size import half_width
+from specdistill.builders.audit.summary import Numbers, bounds, judge_key, number, numbers_file, percent, write_summary
 from specdistill.builders.audit.verdicts import verdicts, votes
 from specdistill.schemas.audit import Kind, Slice
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.layout import RunLayout
-from specdistill.schemas.manifest import AuditEntry
-from specdistill.schemas.recipe import Audit
+from specdistill.schemas.recipe import Audit, Recipe
 from specdistill.schemas.vocabulary import CRITERIA
-
-Numbers = dict[str, Any]
 
 
 def measure(
@@ -30,13 +28,13 @@ def measure(
     Args:
         records: rows of `RECORDS`.
         responses: rows of `RESPONSES`.
-        population: from `choose.row_population`: every row that could have been shown.
+        population: from `choose.row_population`: every row that could be shown, with the judge's verdict of today.
         wanted: precision that the suggested threshold is to reach.
     """
     found = verdicts(responses, audit)
     given = votes(responses)
     by_kind = {kind: given.filter(pl.col("kind") == kind) for kind in Kind}
-    rows, pairs = (answered(records, found, kind) for kind in (Kind.ROW, Kind.PAIR))
+    rows, pairs = today(answered(records, found, Kind.ROW), population), answered(records, found, Kind.PAIR)
     control = weighted(rows.filter(pl.col("slice") == Slice.CONTROL), population)
     first = records.filter(pl.col("round") == 1)
     return {
@@ -64,58 +62,6 @@ def measure(
         "population": population.height,
         "pace": pace(responses),
     }
-
-
-def summary(numbers: Numbers) -> AuditEntry:
-    """What report and card of the run say. Nobody is named."""
-    lines = []
-    for row in numbers["alpha"]:
-        if row["question"] in ("verdict", "better") and row["alpha"] is not None:
-            what = "the verdict on a row" if row["question"] == "verdict" else "which answer of a pair is better"
-            lines.append(
-                f"On {what} annotators agree with Krippendorff's alpha {number(row['alpha'])} "
-                f"({bounds(row['low'], row['high'], number)}; {row['records']} records with two answers or more)."
-            )
-    control = numbers["control"]
-    if control["precision"] is not None:
-        lines.append(
-            f"By the random control slice ({control['records']} rows), people would keep "
-            f"{percent(control['precision'])} of what the judge accepts "
-            f"({bounds(control['precision_low'], control['precision_high'], percent)})"
-            + (
-                f", and the judge accepts {percent(control['recall'])} of what they would keep "
-                f"({bounds(control['recall_low'], control['recall_high'], percent)})."
-                if control["recall"] is not None
-                else "."
-            )
-        )
-    if numbers["pairs"]["answered"]:
-        lines.append(
-            f"People confirm the order of {numbers['pairs']['agree']} of {numbers['pairs']['answered']} preference "
-            "pairs shown; most were shown because their margin is small."
-        )
-    return AuditEntry(
-        records=sum(numbers["answered"].values()),
-        responses=numbers["responses"],
-        annotators=numbers["annotators"],
-        finals=numbers["finals"],
-        lines=lines,
-    )
-
-
-def number(value: float | None) -> str:
-    """Two decimals, or a dash."""
-    return "–" if value is None else f"{value:.2f}"
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage, or a dash."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def bounds(low: float | None, high: float | None, shown: Any) -> str:
-    """A 95 % interval in words."""
-    return "no interval" if low is None or high is None else f"95 % interval {shown(low)} to {shown(high)}"
 
 
 def page(numbers: Numbers, run: str, plots: dict[str, bytes]) -> str:
@@ -270,18 +216,14 @@ def draw(numbers: Numbers) -> dict[str, bytes]:
     return made
 
 
-def write_report(layout: RunLayout, numbers: Numbers, run: str) -> dict[str, bytes]:
+def write_report(layout: RunLayout, numbers: Numbers, recipe: Recipe) -> dict[str, bytes]:
     """Write `audit/report/` and `audit/summary.json`. Returns the plots."""
     plots = draw(numbers)
     folder = layout.audit / "report"
     for name, data in plots.items():
         write_whole(folder / name, data)
-    write_whole(folder / "numbers.json", (json.dumps(numbers, indent=1, default=str) + "\n").encode())
-    write_whole(folder / "README.md", page(numbers, run, plots).encode())
-    write_summary(layout, numbers)
+    kept = numbers | {"judge": judge_key(recipe)}
+    write_whole(numbers_file(layout), (json.dumps(kept, indent=1, default=str) + "\n").encode())
+    write_whole(folder / "README.md", page(numbers, recipe.name, plots).encode())
+    write_summary(layout, recipe)
     return plots
-
-
-def write_summary(layout: RunLayout, numbers: Numbers) -> None:
-    """Write `audit/summary.json`, which select copies into the manifest."""
-    write_whole(layout.audit_summary, (summary(numbers).model_dump_json(indent=1) + "\n").encode())

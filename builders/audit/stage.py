@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from specdistill.builders.audit.pull import read_table, write_table
+from specdistill.builders.audit.summary import write_summary
 from specdistill.builders.audit.verdicts import People, again, verdicts
 from specdistill.builders.parts import parquet_bytes
 from specdistill.errors import AuditError
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 
 def people_of(layout: RunLayout, recipe: Recipe) -> People:
-    """What the pulled answers do to the sets; also writes `audit/verdicts.parquet`.
+    """What the pulled answers do to the sets; also writes `audit/verdicts.parquet`, and brings `audit/summary.json` in
+    line with the recipe.
 
     Raises:
         RunError: the answers cannot be read.
@@ -35,6 +37,7 @@ def people_of(layout: RunLayout, recipe: Recipe) -> People:
         return People()
     found = verdicts(responses, recipe.audit)
     write_whole(layout.audit_verdicts, parquet_bytes(found))
+    write_summary(layout, recipe)
     return People.of(found)
 
 

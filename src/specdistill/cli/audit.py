@@ -220,8 +220,9 @@ def report(
     from specdistill.builders.shim import quiet_distilabel
 
     quiet_distilabel()
-    from specdistill.builders.audit.report import measure, summary, write_report
+    from specdistill.builders.audit.report import measure, write_report
     from specdistill.builders.audit.stage import pulled
+    from specdistill.builders.audit.summary import summary
     from specdistill.builders.audit.view import judged
     from specdistill.builders.manifest import note_audit
     from specdistill.builders.run import open_run
@@ -229,7 +230,7 @@ def report(
     layout, recipe = open_run(run)
     records, responses = pulled(layout)
     numbers = measure(records, responses, judged(layout, recipe).rows, recipe.audit, wanted)
-    write_report(layout, numbers, recipe.name)
+    write_report(layout, numbers, recipe)
     note_audit(layout)
     if as_json:
         print_json(numbers)
@@ -244,7 +245,8 @@ def show_report(numbers: dict[str, Any]) -> None:
     """Agreement and confusion as tables."""
     from rich.table import Table
 
-    from specdistill.builders.audit.report import interval_text, number
+    from specdistill.builders.audit.report import interval_text
+    from specdistill.builders.audit.summary import number
 
     agreement = Table("question", "alpha", "95 %", "records", "answers", box=None, pad_edge=False)
     for row in numbers["alpha"]:
