@@ -10,10 +10,12 @@ import pytest
 from fake_openai_server import FakeOpenAI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from specdistill.builders.growing.asking import GrowParse, fields_of, grow_messages, grow_schema, read_written
 from specdistill.builders.growing.axes import DEFAULT, axes_with, covered, covering_rows, laid_out, pairs_of
 from specdistill.builders.growing.dressing import WRAPPERS, dressed
+from specdistill.cli.app import app
 from specdistill.errors import UsageError
 from specdistill.schemas.vocabulary import FinishReason, Outcome
 from specdistill.specs.loader import load_spec
@@ -136,10 +138,7 @@ class WritingFakeOpenAI(FakeOpenAI):
 
 @pytest.mark.integration
 def test_a_grown_set_is_a_prompt_source_with_twins_and_lineage(tmp_path):
-    from typer.testing import CliRunner
-
     from specdistill.builders.pool import make_prompts
-    from specdistill.cli.app import app
     from specdistill.schemas.recipe_file import load_recipe
     from specdistill.specs.loader import seed_files
 
@@ -190,3 +189,27 @@ judge: {{model: fake}}
         .filter(pl.col("group_id") != pl.col("group_id_right"))
         .is_empty()
     )
+
+
+RECIPE = """
+name: grown
+spec: safety
+prompts: [{path: p.jsonl}]
+decontaminate: [{path: exam.jsonl}]
+generator: {model: embedded}
+judge: {model: embedded}
+"""
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "folder/../p.jsonl", "link.jsonl", "exam.jsonl", "recipe.yaml"])
+def test_what_the_recipe_reads_is_not_written_over(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    for file, text in (("p.jsonl", "rows"), ("exam.jsonl", "rows"), ("recipe.yaml", RECIPE)):
+        (tmp_path / file).write_text(text)
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "p.jsonl")
+    line = ["prompts", "grow", str(tmp_path / "recipe.yaml"), "--to", str(tmp_path / name)]
+    done = CliRunner().invoke(app, line)
+    assert isinstance(done.exception, UsageError)
+    assert "is read by the recipe" in done.exception.cause
+    assert (tmp_path / "p.jsonl").read_text() == "rows"
+    assert not list(tmp_path.glob("*.sqlite"))

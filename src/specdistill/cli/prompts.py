@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from specdistill.cli.build import TrustOption
 from specdistill.cli.output import JsonFlag, err, out, print_json, safe
+from specdistill.errors import UsageError
+
+if TYPE_CHECKING:
+    from specdistill.schemas.recipe import Recipe
 
 app = typer.Typer(help="Clean, decontaminate and grow prompt sets.", no_args_is_help=True)
 RecipeArgument = typer.Argument(..., help="The recipe, a YAML file.")
@@ -67,6 +71,24 @@ def show_summary(summary: dict[str, Any]) -> None:
     console.print(f"groups    {groups['groups']:,}, the largest of {groups['largest']:,} prompts")
 
 
+def refuse_input(to: Path, file: Path, recipe: Recipe) -> None:
+    """Refuse to write over what is read: the rows in it would be doubles of themselves, and gone.
+
+    Args:
+        file: the recipe's own.
+        recipe: with absolute paths.
+
+    Raises:
+        UsageError: the recipe is, or reads, the file.
+    """
+    read = [file, *(one.path for one in recipe.prompts), *(one.path for one in recipe.decontaminate)]
+    if to.resolve() in [path.resolve() for path in read if path]:
+        raise UsageError(
+            f"{to} is read by the recipe; new prompts in its place would be the end of what it holds.",
+            "Name another file with --to and add it to `prompts:`, or take this one out of the recipe first.",
+        )
+
+
 @app.command()
 def grow(
     recipe: Path = RecipeArgument,
@@ -97,6 +119,7 @@ def grow(
 
     base = recipe.resolve().parent
     parsed = resolved(load_recipe(recipe), base)
+    refuse_input(to, recipe, parsed)
     axes = axes_with(axis or ())
     spec = load_spec(parsed.spec)
     with foreign_code(trust_remote_code, parsed.generator), Progress(parsed) as progress:
