@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from specdistill.builders.sources import source_rows
 from specdistill.builders.steps import Step, nobody
 from specdistill.schemas.digest import digest
 from specdistill.schemas.pool import POOL_SCHEMA, REMOVED
-from specdistill.schemas.recipe import Recipe
+from specdistill.schemas.recipe import PromptSource, Recipe
 from specdistill.schemas.rows import PROMPTS
 from specdistill.schemas.similar import near_within
 
@@ -46,10 +48,11 @@ def read_pool(
         PromptError: a source cannot be read or has faulty rows.
     """
 
+    names, nameless = file_names(recipe.prompts, base, seeds), recipe.classifier is not None
+
     def rows() -> Iterator[dict[str, Any]]:
         for source in recipe.prompts:
-            nameless = recipe.classifier is not None
-            yield from source_rows(source, categories, base, seeds, unlabelled=nameless, commits=commits)
+            yield from source_rows(source, categories, base, seeds, unlabelled=nameless, commits=commits, names=names)
 
     frames, done, left = [pl.DataFrame(schema=POOL_SCHEMA)], 0, rows()
     while part := list(islice(left, READ_ROWS)):
@@ -57,6 +60,20 @@ def read_pool(
         done += len(part)
         step("reading prompts", done, 0)
     return pl.concat(frames)
+
+
+def file_names(sources: Sequence[PromptSource], base: Path, seeds: list[Path]) -> dict[Path, str]:
+    """What the rows of each file say they come from; ids and groups are a file's own, so no two files have one name.
+
+    That is the file's name, as ever. Where several have it, a file of the recipe is named by its path from the recipe's
+    folder, and a file of the spec's library as such.
+    """
+    listed = [base / source.path for source in sources if source.path]
+    library = seeds if any(source.library for source in sources) else []
+    often = Counter(Path(path).name for path in {os.path.abspath(path) for path in (*listed, *library)})
+    longer = {path: f"library:{path.name}" for path in library}
+    longer |= {path: Path(os.path.relpath(path, base)).as_posix() for path in listed}
+    return {path: name if often[path.name] > 1 else path.name for path, name in longer.items()}
 
 
 def pool_frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:

@@ -18,10 +18,10 @@ from specdistill.builders.contexts import categories_of
 from specdistill.builders.parquet_source import MAX_LINE_BYTES, parquet_rows
 from specdistill.errors import PromptError
 from specdistill.schemas.recipe import PromptSource
+from specdistill.schemas.recipe_prompts import PROMPT_COLUMNS
 from specdistill.schemas.text import storable
 from specdistill.schemas.vocabulary import Outcome
 
-OURS = ("prompt", "category", "outcome_hint", "twin_id", "id", "group", "score", "lineage")
 ROLES = ("system", "user", "assistant")
 SHOWN_FAULTS = 10
 MAX_PROMPT_CHARS = 1_000_000
@@ -46,6 +46,7 @@ def source_rows(
     *,
     unlabelled: bool = False,
     commits: Commits | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one source in our columns, one at a time.
 
@@ -56,15 +57,18 @@ def source_rows(
         seeds: seed prompt files of the spec library.
         unlabelled: whether rows without a category are let through (a classifier gives them one).
         commits: what hub datasets were found at already.
+        names: what a file's rows say they come from, where that is not its name.
 
     Yields:
         Dicts with prompt (messages), source and, each possibly None, category, outcome_hint, twin_id, source_id,
         group, source_score, lineage.
 
     Raises:
-        PromptError: the source cannot be read, or rows are faulty (told after the last): the first ten, with lines.
+        PromptError: the source cannot be read, or rows are faulty (told after the last): the first ten, with lines; or
+            `columns` names one that no row has.
     """
-    rows = checked_rows(source, categories, base, seeds, unlabelled, commits or Commits())
+    raw = raw_rows(source, base, seeds, commits or Commits(), names or {})
+    rows = checked_rows(raw, source, categories, base, unlabelled)
     if source.per_category is None:
         yield from rows
     else:
@@ -72,13 +76,17 @@ def source_rows(
 
 
 def checked_rows(
-    source: PromptSource, categories: list[str], base: Path, seeds: list[Path], unlabelled: bool, commits: Commits
+    rows: Iterator[Raw], source: PromptSource, categories: list[str], base: Path, unlabelled: bool
 ) -> Iterator[dict[str, Any]]:
-    """The rows without faults; raises at the end if there were any."""
+    """The rows without faults; raises at the end if there were any, or if a mapped column never came."""
     faults: list[str] = []
     many = given = 0
-    for name, number, raw in raw_rows(source, base, seeds, commits):
-        row = {ours: raw.get(source.columns.get(ours, ours)) for ours in OURS}
+    unseen, there = set(source.columns.values()), dict[str, None]()
+    for name, number, raw in rows:
+        if unseen:
+            unseen -= raw.keys()
+            there |= dict.fromkeys(raw)
+        row = {ours: raw.get(source.columns.get(ours, ours)) for ours in PROMPT_COLUMNS}
         if source.category is not None:
             row["category"] = source.category
         fault = fault_of(row, categories, raw, source, unlabelled)
@@ -96,6 +104,20 @@ def checked_rows(
             "These prompts cannot be used:\n  " + "\n  ".join(faults) + more + "\n",
             "Mend or remove the rows, or map columns with `columns:` in the recipe.",
         )
+    if given and unseen:
+        raise missing_columns(source, base, unseen, list(there))
+
+
+def missing_columns(source: PromptSource, base: Path, unseen: set[str], there: list[str]) -> PromptError:
+    """The error for mapped columns that no row of a source has: what was meant by them would be lost in silence."""
+    maps = ", ".join(f"{ours}: {theirs}" for ours, theirs in source.columns.items() if theirs in unseen)
+    return PromptError(
+        f"No row{f' of {source.hub}' if source.hub else ''} has a column that `columns:` maps: {{{maps}}} "
+        f"(columns: {', '.join(map(str, there[:8]))}).",
+        "Correct the name in the recipe, or leave the entry out.",
+        file=base / source.path if source.path else None,
+        key="columns",
+    )
 
 
 def balanced(rows: list[dict[str, Any]], per_category: int) -> list[dict[str, Any]]:
@@ -222,17 +244,22 @@ def too_long(*texts: str) -> str | None:
     return f"a prompt of {size:,} characters (most: {MAX_PROMPT_CHARS:,})" if size > MAX_PROMPT_CHARS else None
 
 
-def raw_rows(source: PromptSource, base: Path, seeds: list[Path], commits: Commits | None = None) -> Iterator[Raw]:
+def raw_rows(
+    source: PromptSource,
+    base: Path,
+    seeds: list[Path],
+    commits: Commits | None = None,
+    names: Mapping[Path, str] | None = None,
+) -> Iterator[Raw]:
     """Rows as the source has them."""
-    if source.library:
-        if not seeds:
-            raise PromptError("This spec has no seed prompts.", "Name a file or hub dataset instead.")
-        for path in seeds:
-            yield from file_rows(path)
-    elif source.path:
-        yield from file_rows(base / source.path)
-    else:
+    if source.hub:
         yield from hub_rows(source, commits or Commits())
+        return
+    if source.library and not seeds:
+        raise PromptError("This spec has no seed prompts.", "Name a file or hub dataset instead.")
+    for path in [base / source.path] if source.path else seeds:
+        name = (names or {}).get(path, path.name)
+        yield from ((name, number, row) for _, number, row in file_rows(path))
 
 
 def file_rows(path: Path) -> Iterator[Raw]:

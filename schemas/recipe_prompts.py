@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OutcomeName = Literal["comply", "refuse", "safe_complete"]
+
+
+PROMPT_COLUMNS = ("prompt", "category", "outcome_hint", "twin_id", "id", "group", "score", "lineage")
+"""What a row of a prompt source may have."""
+
+
+def known_column(name: str) -> str:
+    """The name of a column of ours.
+
+    Raises:
+        ValueError: it is none; names the nearest.
+    """
+    if name in PROMPT_COLUMNS:
+        return name
+    near = difflib.get_close_matches(name, PROMPT_COLUMNS, n=1)
+    hint = f"the nearest is '{near[0]}'" if near else f"ours are {', '.join(PROMPT_COLUMNS)}"
+    raise ValueError(f"`columns:` maps ours to theirs, and '{name}' is none of ours; {hint}")
 
 
 class Strict(BaseModel):
@@ -29,7 +47,7 @@ class PromptSource(Strict):
     revision: str | None = None
     config: str | None = None
     split: str = "train"
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[Annotated[str, AfterValidator(known_column)], str] = Field(default_factory=dict)
     """Ours to theirs: {prompt: question, category: topic}. Ours: prompt, category, outcome_hint, twin_id, id, group
     (rows that share it, such as translations, stay on one side of a split), score, lineage."""
     category: str | None = None

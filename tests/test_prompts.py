@@ -1,16 +1,19 @@
 """Prompt sources and the prompts table."""
 
 import json
+import re
+from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specdistill.builders.prompts import prompt_table
+from specdistill.builders.prompts import file_names, prompt_table, read_pool, tabled
 from specdistill.builders.sources import balanced, read_source
-from specdistill.errors import PromptError, SpecdistillError
+from specdistill.errors import PromptError, RecipeError, SpecdistillError
 from specdistill.schemas.recipe import PromptSource
+from specdistill.schemas.recipe_file import parse_recipe
 
 CATEGORIES = ["a", "b"]
 
@@ -87,6 +90,61 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PromptError, match=r"nowhere\.jsonl: No such file"):
         read(tmp_path, path="nowhere.jsonl")
+
+
+def test_a_mapped_column_that_no_row_has_is_named_with_its_file(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"question": "x", "cluster": "1"}\n{"question": "y", "outcome": "comply"}\n')
+    columns = {"prompt": "question", "group": "cluster", "outcome_hint": "outcome"}
+    assert len(read(tmp_path, path="p.jsonl", category="a", columns=columns)) == 2, "one row that has it is enough"
+    with pytest.raises(PromptError) as caught:
+        read(tmp_path, path="p.jsonl", category="a", columns=columns | {"outcome_hint": "outcom"})
+    assert re.search(r"p\.jsonl: .*\{outcome_hint: outcom\} \(columns: question, cluster, outcome\)", str(caught.value))
+    (tmp_path / "p.jsonl").write_text("")
+    assert read(tmp_path, path="p.jsonl", columns=columns) == [], "nothing is known of a file without rows"
+
+
+def test_a_column_that_is_none_of_ours_is_refused_with_the_nearest():
+    text = "name: x\nspec: safety\nprompts:\n  - path: p.jsonl\n    columns: {prompt: q, gruop: cluster}\n"
+    with pytest.raises(RecipeError, match=r"line 5|:5: ") as caught:
+        parse_recipe(text + "generator: {model: m}\njudge: {model: m}\n", path=Path("r.yaml"))
+    assert "'gruop' is none of ours; the nearest is 'group'" in str(caught.value)
+
+
+def two_sources(tmp_path, second):
+    """A pool of two files with the same ids, groups and twins, the first `en/p.jsonl`; and its prompts table."""
+    for path, word in (("en/p.jsonl", "kettle"), (second, "invoice")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        rows = [
+            {"id": mine, "twin_id": other, "group": "1", "category": "a", "prompt": f"the {word} {text}"}
+            for mine, other, text in (("1", "2", "broke by itself"), ("2", "1", "was thrown out of a window"))
+        ]
+        (tmp_path / path).write_text("\n".join(map(json.dumps, rows)))
+    recipe = parse_recipe(
+        RECIPE.format(paths=f"{{path: en/p.jsonl}}, {{path: ./{second}}}, {{path: en/../en/p.jsonl}}")
+    )
+    pool = read_pool(recipe, CATEGORIES, tmp_path, [])
+    return pool, tabled(pool, pool.unique("prompt_id", keep="first", maintain_order=True))
+
+
+RECIPE = "name: x\nspec: safety\nprompts: [{paths}]\ngenerator: {{model: m}}\njudge: {{model: m}}\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "names"), [("shop/p.jsonl", ["en/p.jsonl", "shop/p.jsonl"]), ("shop/q.jsonl", ["p.jsonl", "q.jsonl"])]
+)
+def test_ids_of_two_files_of_one_name_are_their_own(tmp_path, second, names):
+    pool, table = two_sources(tmp_path, second)
+    assert pool["source"].str.replace(r":\d+$", "").unique(maintain_order=True).to_list() == names
+    words = {row["prompt_id"]: row["prompt"][0]["content"].split()[1] for row in table.to_dicts()}
+    assert all(words[row["twin_id"]] == words[row["prompt_id"]] for row in table.to_dicts())
+    assert table["group_id"].n_unique() == 2
+
+
+def test_a_file_named_like_one_of_the_library_is_told_apart(tmp_path):
+    seed = tmp_path / "library" / "p.jsonl"
+    sources = parse_recipe(RECIPE.format(paths="{library: seeds}, {path: p.jsonl}")).prompts
+    assert list(file_names(sources, tmp_path, [seed]).values()) == ["library:p.jsonl", "p.jsonl"]
+    assert list(file_names(sources[1:], tmp_path, [seed]).values()) == ["p.jsonl"]
 
 
 @settings(max_examples=150, deadline=None)
