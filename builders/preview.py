@@ -14,7 +14,7 @@ from specdistill.builders.engines.base import Engine, Request
 from specdistill.builders.engines.factory import EnginePool, Host, engines_of
 from specdistill.builders.engines.foreign_code import foreign_code
 from specdistill.builders.parts import read_parts
-from specdistill.builders.pipelines import generate_task, judge_task
+from specdistill.builders.pipelines import PROMPT_COLUMNS, generate_task, judge_task
 from specdistill.builders.tasks import SampledTask
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
@@ -42,7 +42,7 @@ def preview(
         prepare(recipe, layout, base, Observer())
         prompts = read_parts(layout.prompts, PROMPTS)
         turns = prompts.with_columns(pl.col("prompt_id").cum_count().over("category").alias("turn"))
-        rows = turns.sort("turn", "category").head(count).select("prompt_id", "prompt", "category").to_dicts()
+        rows = turns.sort("turn", "category").head(count).select(PROMPT_COLUMNS).to_dicts()
         engines = pool.engine(recipe.generator), pool.engine(recipe.judge)
         return asyncio.run(exchanges(recipe, layout, engines, rows))
 

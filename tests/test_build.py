@@ -314,6 +314,16 @@ def test_preview_shows_the_messages_and_writes_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_preview_shows_the_hint_that_the_judge_is_given(tmp_path):
+    with FakeOpenAI() as server:
+        done = build(
+            write_recipe(tmp_path, server.url), tmp_path / "run", "--preview", "1", "--set", "judge.hint=true", "--json"
+        )
+    assert done.returncode == 0, done.stderr
+    [[_, judge]] = [exchange["calls"] for exchange in json.loads(done.stdout)]
+    assert "another AI determined" in judge["messages"][-1]["content"]
+
+
 def test_a_spec_over_the_budget_is_refused_with_what_to_cut(tmp_path):
     recipe = write_recipe(tmp_path, "http://127.0.0.1:9/v1")
     recipe.write_text(recipe.read_text() + "context: {budget: 300, tokenizer: embedded}\n")
