@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from specdistill.builders.growing.asking import GrowParse, fields_of, grow_messages, grow_schema, read_written
 from specdistill.builders.growing.axes import DEFAULT, axes_with, covered, covering_rows, laid_out, pairs_of
 from specdistill.builders.growing.dressing import WRAPPERS, dressed
+from specdistill.builders.runner import Stopped
 from specdistill.cli.app import app
 from specdistill.errors import UsageError
 from specdistill.schemas.vocabulary import FinishReason, Outcome
@@ -213,3 +214,16 @@ def test_what_the_recipe_reads_is_not_written_over(tmp_path, name):
     assert "is read by the recipe" in done.exception.cause
     assert (tmp_path / "p.jsonl").read_text() == "rows"
     assert not list(tmp_path.glob("*.sqlite"))
+
+
+def test_a_stop_is_no_crash(tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise Stopped
+
+    monkeypatch.setattr("specdistill.builders.growing.grow.grow", stop)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Where is it?", "category": "violence"}\n')
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("decontaminate: [{path: exam.jsonl}]\n", ""))
+    line = ["prompts", "grow", str(tmp_path / "recipe.yaml"), "--to", str(tmp_path / "new.jsonl")]
+    done = CliRunner().invoke(app, line)
+    assert (done.exit_code, "The same command goes on where it stopped" in done.stderr) == (130, True), done.output
+    assert not (tmp_path / "new.jsonl").exists()

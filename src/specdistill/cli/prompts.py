@@ -113,6 +113,7 @@ def grow(
     from specdistill.builders.growing.grow import write_grown
     from specdistill.builders.ledger import Ledger
     from specdistill.builders.prompts import read_pool
+    from specdistill.builders.runner import Stopped
     from specdistill.cli.progress import Progress
     from specdistill.schemas.recipe_file import load_recipe
     from specdistill.specs.loader import load_spec, seed_files
@@ -136,6 +137,9 @@ def grow(
                 step=progress.step,
                 trust_remote_code=trust_remote_code,
             )
+        except Stopped:
+            err().print("Stopped in good order. The same command goes on where it stopped.")
+            raise typer.Exit(130) from None
         finally:
             ledger.close()
     write_grown(found.rows, to)
