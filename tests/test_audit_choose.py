@@ -1,12 +1,17 @@
 """Which records people see: deterministic, explained, with a control slice that is a sample."""
 
+import json
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_fixture import write_run
+from typer.testing import CliRunner
 
 from specdistill.builders.audit.choose import choose, shares, unsure, wanted_rows
 from specdistill.builders.audit.size import buys, half_width, records_for
+from specdistill.cli.app import app
 from specdistill.errors import UsageError
 from specdistill.schemas.audit import Kind
 from specdistill.schemas.recipe import Audit
@@ -68,11 +73,11 @@ def test_where_the_judges_view_is_hidden(shown, hidden):
     assert set(chosen.filter("hidden")["slice"]) == hidden
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(0, 300))
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(-5, 300))
 @settings(max_examples=200, deadline=None)
 def test_shares_add_up_and_fit(sizes, count):
     given_out = shares(sizes, count)
-    assert sum(given_out) == min(count, sum(sizes))
+    assert sum(given_out) == max(0, min(count, sum(sizes)))
     assert all(0 <= share <= size for share, size in zip(given_out, sizes, strict=True))
     if count >= sum(size > 0 for size in sizes) and count >= len(sizes):
         assert all(share >= 1 for share, size in zip(given_out, sizes, strict=True) if size)
@@ -121,3 +126,16 @@ def test_a_wanted_precision_gives_the_number_of_rows():
     assert half_width(accepted, rows.filter("judge_accepts").height) <= 0.052
     with pytest.raises(UsageError, match="cannot be had"):
         wanted_rows(rows, Audit(random_control=0.0), 5)
+
+
+def test_numbers_that_cannot_be_are_refused_not_ignored(tmp_path):
+    for option in ("--rows", "--pairs"):
+        done = CliRunner().invoke(app, ["audit", "push", str(tmp_path), "--dry-run", option, "-1"])
+        assert (done.exit_code, option in done.stderr) == (2, True), done.output
+    run = write_run(tmp_path / "run", prompts=30).root
+    done = CliRunner().invoke(app, ["audit", "push", str(run), "--dry-run", "--precision", "0"])
+    assert isinstance(done.exception, UsageError)
+    assert "give --precision between 0 and 100" in done.exception.remedy
+    none = CliRunner().invoke(app, ["audit", "push", str(run), "--dry-run", "--rows", "0", "--pairs", "0", "--json"])
+    assert json.loads(none.stdout) == {"records": []}
+    assert choose(population(), Kind.ROW, -3, Audit()).is_empty()

@@ -147,7 +147,7 @@ def choose(population: pl.DataFrame, kind: Kind, total: int, audit: Audit) -> pl
     Returns:
         Rows of `schemas.audit.RECORDS`, round 1, in the order of the population.
     """
-    total = min(total, population.height)
+    total = max(0, min(total, population.height))
     order = [digest("audit", audit.seed, kind.value, key) for key in population["target_id"].to_list()]
     drawn = population.with_columns(pl.Series("drawn", order, dtype=pl.String))
     control = control_ids(drawn, round(total * audit.random_control))
@@ -213,9 +213,12 @@ def borderline_ids(rest: pl.DataFrame, count: int) -> list[str]:
 
 
 def shares(sizes: list[int], count: int) -> list[int]:
-    """`count` divided in proportion to sizes (largest remainders), none above its size, one each where it reaches."""
+    """`count` divided in proportion to sizes (largest remainders), none above its size, one each where it reaches.
+
+    A count below 0 is 0, one above the sum of the sizes that sum.
+    """
     total = sum(sizes)
-    count = min(count, total)
+    count = max(0, min(count, total))
     if not count:
         return [0] * len(sizes)
     exact = [count * size / total for size in sizes]

@@ -88,8 +88,10 @@ def push(
     url: str | None = UrlOption,
     api_key: str | None = KeyOption,
     workspace: str = WorkspaceOption,
-    rows: int | None = typer.Option(None, help="Rows in all, control included; default: audit.per_category each."),
-    pairs: int | None = typer.Option(None, help="Pairs in all, control included; default: audit.pairs."),
+    rows: int | None = typer.Option(
+        None, min=0, help="Rows in all, control included; default: audit.per_category each."
+    ),
+    pairs: int | None = typer.Option(None, min=0, help="Pairs in all with control; default: audit.pairs."),
     precision: float | None = typer.Option(
         None, help="Choose so many rows that precision is known to ± this many points."
     ),
@@ -111,7 +113,7 @@ def push(
     layout, recipe = open_run(run)
     client, address = (None, "") if dry_run else connect(url, api_key)
     state = judged(layout, recipe)
-    total = wanted_rows(state.rows, recipe.audit, precision) if rows is None and precision else rows
+    total = wanted_rows(state.rows, recipe.audit, precision) if rows is None and precision is not None else rows
     records = choose_records(layout, recipe, state, total, pairs, write=not dry_run)
     if not as_json:
         show_choice(records, state.rows.height, bool(state.rows.height))
