@@ -314,6 +314,11 @@ def test_preview_shows_the_messages_and_writes_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_preview_of_fewer_than_none_is_refused(tmp_path):
+    done = build(write_recipe(tmp_path, "http://127.0.0.1:9/v1"), tmp_path / "run", "--preview", "-1")
+    assert (done.returncode, "--preview" in done.stderr) == (2, True)
+
+
 def test_a_preview_shows_the_hint_that_the_judge_is_given(tmp_path):
     with FakeOpenAI() as server:
         done = build(

@@ -29,7 +29,7 @@ ReplicasOption = typer.Option(
 def build(
     recipe: Path = typer.Argument(..., help="The recipe, a YAML file."),
     run: Path | None = typer.Option(None, "--out", metavar="RUN", help="The run folder; default runs/NAME."),
-    preview: int = typer.Option(0, "--preview", metavar="N", help="Show N whole exchanges and write nothing."),
+    preview: int = typer.Option(0, "--preview", metavar="N", min=0, help="Show N whole exchanges and write nothing."),
     strict: bool = typer.Option(False, "--strict", help="Fail when a quota is not met (quota.strict of the recipe)."),
     overrides: list[str] | None = SetOption,
     trust_remote_code: bool = TrustOption,
