@@ -39,6 +39,7 @@ CODE = (
     "pool.py",
     "prompts.py",
     "sources.py",
+    "file_source.py",
     "parquet_source.py",
     "commits.py",
     "labelling.py",

@@ -83,20 +83,18 @@ def build(
     """
     import trl
 
+    from specdistill.builders.engines.factory import make_engine
+    from specdistill.builders.engines.foreign_code import foreign_code
+
     options = asked.reward or RewardArguments()
     judge = judge_for(published, options)
-    if not getattr(asked.training, "trust_remote_code", False):
-        from specdistill.builders.engines.factory import refuse_foreign_code
-
-        refuse_foreign_code(judge)  # the section may come with the dataset
 
     def decode(ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    if engine is None:
-        from specdistill.builders.engines.factory import make_engine
-
-        engine = make_engine(judge)
+    # The judge's section may come with the dataset.
+    with foreign_code(bool(getattr(asked.training, "trust_remote_code", False)), judge):
+        engine = make_engine(judge) if engine is None else engine
     engine.load()
     rewards: list[Any] = [
         JudgeReward(

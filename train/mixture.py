@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specdistill.builders.sources import file_rows
+from specdistill.builders.file_source import file_rows
 from specdistill.errors import PromptError, TrainError, UsageError
 from specdistill.schemas.verify import file_digest
 from specdistill.train.arguments import DataArguments

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from specdistill.builders.commits import Commits
-from specdistill.builders.sources import file_rows, hub_rows
+from specdistill.builders.file_source import file_rows
+from specdistill.builders.sources import hub_rows
 from specdistill.errors import PromptError
 from specdistill.schemas.recipe_prompts import EvalSet, PromptSource
 from specdistill.schemas.text import storable

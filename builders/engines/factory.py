@@ -10,10 +10,8 @@ from typing import Any
 
 from specdistill.builders.engines.backend import Backend, SharedBackend
 from specdistill.builders.engines.base import Engine
-from specdistill.builders.engines.foreign_code import check_foreign_code, refuse_foreign_code
+from specdistill.builders.engines.foreign_code import check_foreign_code
 from specdistill.schemas import recipe
-
-__all__ = ["EnginePool", "Host", "engines_of", "identity", "make_engine", "refuse_foreign_code", "two_offline_models"]
 
 Host = Callable[[Engine], Backend]
 """Where the backends of engines live; see `ray_cluster.RayHost`."""
