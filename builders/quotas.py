@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from math import ceil, sqrt
 from typing import Any
 
 import polars as pl
 
 from specdistill.builders.decisions import Decisions
+from specdistill.builders.proportion import shares
 from specdistill.schemas.digest import digest
 from specdistill.schemas.recipe import Recipe
 from specdistill.schemas.vocabulary import Arm, RejectReason
@@ -182,7 +184,8 @@ def wish(missing: int, one: Cell) -> int:
 def spend(states: list[Cell], slots: Slots, prompts: pl.DataFrame) -> dict[str, list[int]]:
     """The samples of the next round: prompt_id to sample indexes. Empty when no cell is open.
 
-    Outcomes take their samples first; the whole category asks only for what they leave missing.
+    Outcomes take their samples first; the whole category asks only for what they leave missing. Where the budget of a
+    category does not reach, its cells share it as they need it.
     """
     facts = {
         key: (category, hint)
@@ -195,27 +198,26 @@ def spend(states: list[Cell], slots: Slots, prompts: pl.DataFrame) -> dict[str, 
             queues.setdefault(key, []).append(slot)
     taken: dict[str, list[int]] = {}
     used: set[tuple[str, int]] = set()
-    spent_here: dict[str, int] = {}
-    for one in states:
-        if one.state != "open":
-            continue
-        missing = one.missing
-        if one.outcome is None:
-            missing -= sum(o.missing for o in states if o.category == one.category and o.outcome and o.state == "open")
-        if missing <= 0:
-            continue
-        number = wish(missing, one)
-        if one.room is not None:
-            number = min(number, one.room - spent_here.get(one.category, 0))
-        for slot in queues.get((one.category, one.outcome), []):
-            if number <= 0:
-                break
-            if slot not in used:
+    for _, here in groupby(states, lambda one: one.category):
+        for one, number in rations(list(here)):
+            free = (slot for slot in queues.get((one.category, one.outcome), []) if slot not in used)
+            for slot in islice(free, number):
                 used.add(slot)
                 taken.setdefault(slot[0], []).append(slot[1])
-                spent_here[one.category] = spent_here.get(one.category, 0) + 1
-                number -= 1
     return taken
+
+
+def rations(states: list[Cell]) -> list[tuple[Cell, int]]:
+    """What the open cells of one category may spend in a round."""
+    still = [one for one in states if one.state == "open"]
+    by_outcome = sum(one.missing for one in still if one.outcome)
+    needs = [(one, one.missing if one.outcome else one.missing - by_outcome) for one in still]
+    wishes = [(one, wish(missing, one)) for one, missing in needs if missing > 0]
+    if not wishes or (room := wishes[0][0].room) is None:
+        return wishes
+    outcomes = shares([number for one, number in wishes if one.outcome], room)
+    rest = [min(number, room - sum(outcomes)) for one, number in wishes if not one.outcome]
+    return [(one, number) for (one, _), number in zip(wishes, outcomes + rest, strict=True)]
 
 
 def own_samples(decided: pl.DataFrame) -> set[tuple[str, int]]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from run_fixture import write_run
 from typer.testing import CliRunner
 
-from specdistill.builders.audit.choose import choose, shares, unsure, wanted_rows
+from specdistill.builders.audit.choose import choose, unsure, wanted_rows
 from specdistill.builders.audit.size import buys, half_width, records_for
+from specdistill.builders.proportion import shares
 from specdistill.cli.app import app
 from specdistill.errors import UsageError
 from specdistill.schemas.audit import Kind

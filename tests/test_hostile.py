@@ -342,7 +342,7 @@ def test_a_recipe_cannot_have_code_run(option):
 def test_a_foreign_engine_is_refused_wherever_a_recipe_has_it(tmp_path):
     foreign = "engine: transformers, model: m, options: {trust_remote_code: yes}"
     judged = RECIPE.replace("generator: {model: m}", f"generator: {{{foreign}}}")
-    panel = RECIPE.replace("judge: {model: m}", f"judge: {{model: m, k: 1, panel: [{{{foreign}, k: 1}}]}}")
+    panel = RECIPE.replace("judge: {model: m}", f"judge: {{model: m, k: 1, panel: [{{{foreign}, seed: 1}}]}}")
     for text in (judged, panel, RECIPE + f"\nclassifier: {{{foreign}}}\n"):
         for run in (partial(build, out=tmp_path / "run"), partial(preview, count=1)):
             with pytest.raises(RecipeError, match="run code that is not ours: trust_remote_code"):
