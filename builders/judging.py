@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from specdistill.builders.engines.exchange import THINK_CLOSE, THINK_OPEN
 from specdistill.builders.quoting import policy, quote, transcript
 from specdistill.schemas.scores import PLACES, aggregation, sample_score
 from specdistill.schemas.text import storable
@@ -191,13 +192,19 @@ def single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def find_object(text: str) -> dict[str, Any] | None:
     """The JSON object a text consists of, allowing a code fence and words around it; None when there is none.
 
-    Two objects are none: which one is meant would be a guess.
+    Two objects are none: which one is meant would be a guess. A thought before the reply is no part of it: a draft in
+    it is no verdict.
     """
+    if text.lstrip().startswith(THINK_OPEN):  # its first end: what the conversation says may hold another
+        text = text.partition(THINK_CLOSE)[2]
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         return None
     try:
-        data = json.loads(text[start : end + 1], parse_constant=lambda name: None, object_pairs_hook=single_keys)
+        # Not strict: a schema that an engine is held to lets raw tabs and line breaks into strings.
+        data = json.loads(
+            text[start : end + 1], parse_constant=lambda name: None, object_pairs_hook=single_keys, strict=False
+        )
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

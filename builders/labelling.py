@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from specdistill.builders.engines.exchange import THINK_CLOSE, THINK_OPEN
 from specdistill.builders.judging import find_object
 from specdistill.builders.quoting import policy, quote, transcript
 from specdistill.schemas.vocabulary import UNION, FinishReason
@@ -100,8 +99,6 @@ def label_schema(spec: Spec) -> dict[str, Any]:
 def read_label(text: str, finish_reason: FinishReason, categories: Sequence[str]) -> Vote:
     """One reply; a name the policy does not have makes it unreadable rather than a smaller label, and so does a second
     object, which may come from the conversation: which one is meant would be a guess."""
-    if text.lstrip().startswith(THINK_OPEN):  # its first end: what the conversation says may hold another
-        text = text.partition(THINK_CLOSE)[2]
     value = find_object(text)
     if finish_reason is FinishReason.LENGTH or value is None:
         return Vote(LabelStatus.UNREADABLE)

@@ -52,7 +52,7 @@ def measure_run(root: Path) -> Measured:
         prompt,
         completion,
         {arm: passed.get(arm, 0) / made for arm, made in by_arm.items()},
-        repairs / by_arm[Arm.SPEC.value] if by_arm.get(Arm.SPEC.value) else None,
+        repairs / by_arm[Arm.SPEC.value] if recipe.repair and by_arm.get(Arm.SPEC.value) else None,
         compared / stored.prompts.height if compared else None,
         generated / seconds if seconds and generated else None,
         sizes_of(stored, arms.height, sum(calls for _, calls, *_ in steps)),

@@ -99,8 +99,8 @@ class EvalSet(Strict):
 class Overlap(Strict):
     """From when on a prompt counts as contaminated by an evaluation set."""
 
-    words: int = Field(default=8, ge=2, le=50)
-    """Length of a word n-gram."""
+    words: int = Field(default=8, ge=4, le=50)
+    """Length of a word n-gram; three words or fewer are everywhere."""
     share: Share = 0.5
     """Least share of an evaluation prompt's n-grams that occur in the prompt (PaLM, arXiv 2204.02311: 0.7 of 8-grams);
     a shorter evaluation prompt is one n-gram."""

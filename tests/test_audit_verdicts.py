@@ -155,14 +155,16 @@ def test_disputed_records_go_to_another_person_once_per_round():
     records = RECORDS.frame([record])
     answers = [answer("c", "a", "accept"), answer("c", "b", "reject")]
     responses = RESPONSES.frame(answers)
-    more = again(records, verdicts(responses, Audit()), responses)
+    more = again(records, verdicts(responses, Audit()), responses, Audit())
     assert more.select("record_id", "round", "hidden").rows() == [("row-c", 2, True)]
+    three = Audit(min_annotators=3)
+    assert again(records, verdicts(responses, three), responses, three).is_empty(), "a third answer is to come"
     both = pl.concat([records, more])
-    assert again(both, verdicts(responses, Audit()), responses).is_empty(), "round 2 is not answered yet"
+    assert again(both, verdicts(responses, Audit()), responses, Audit()).is_empty(), "round 2 is not answered yet"
     third = RESPONSES.frame([*answers, answer("c", "d", "accept", number=2)])
-    assert again(both, verdicts(third, Audit()), third).is_empty(), "2 to 1 is no dispute"
+    assert again(both, verdicts(third, Audit()), third, Audit()).is_empty(), "2 to 1 is no dispute"
     fourth = RESPONSES.frame([*answers, answer("c", "d", "accept", number=2), answer("c", "e", "reject", number=2)])
-    assert again(both, verdicts(fourth, Audit()), fourth)["round"].to_list() == [3]
+    assert again(both, verdicts(fourth, Audit()), fourth, Audit())["round"].to_list() == [3]
 
 
 def test_no_audit_changes_nothing(tmp_path):

@@ -217,3 +217,23 @@ def test_no_abstention_is_ever_a_number(outputs):
             assert all(0.0 <= number <= 1.0 for number in numbers)
         else:
             assert numbers == [None] * len(numbers)
+
+
+DRAFT = json.dumps({"justification": "maybe", "abstain": False, **dict.fromkeys(CRITERIA, 5)})
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (f"<think>Maybe {DRAFT} but that is unclear.</think>\n\nI cannot judge this.", "abstained"),
+        (f"<think>Maybe {DRAFT}", "abstained"),
+        (f'<think>The form is {{"compliance": 2}}.</think>\n{TWO}', "scored"),
+        (f"{TWO}\nThe answer says </think>{DRAFT}", "abstained"),
+        (TWO.replace('"x"', '"a </think> in the answer"'), "scored"),
+        (TWO.replace('"x"', '"a\tb\nc"'), "scored"),
+    ],
+)
+def test_a_thought_before_the_reply_is_no_part_of_it(text, status):
+    verdict = read_verdict(text, "stop")
+    assert verdict.status == status
+    assert not verdict.scores or set(verdict.scores.values()) == {0.25}

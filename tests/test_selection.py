@@ -224,5 +224,14 @@ def test_splits_are_stratified_and_seeded():
     assert split_of(prompts, Split(test=0.1)).equals(split_of(prompts, Split(test=0.1)))
     assert not split_of(prompts, Split(test=0.1)).equals(split_of(prompts, Split(test=0.1, seed=1)))
     assert set(split_of(prompts, Split(test=0.0))["split"]) == {"train"}
+    for size in (2, 5, 10, 20):  # twins, translations
+        groups = pl.col("prompt_id").str.head(1) + (pl.int_range(pl.len()) // size).cast(pl.String)
+        for share in (0.05, 0.1, 0.2, 0.5):
+            many = pl.concat([prompts.with_columns(prompt_id=pl.col("prompt_id") + f"-{n}") for n in range(10)])
+            many = many.sort("category", "prompt_id").with_columns(group_id=groups)
+            taken = many.join(split_of(many, Split(test=share)), on="prompt_id").filter(pl.col("split") == "test")
+            for _, here in taken.group_by("category"):
+                assert abs(here.height - share * 400) <= size, (size, share, here.height)
+            assert set(taken.group_by("group_id").len()["len"]) <= {size}, "no group is parted"
     one_each = prompts.unique("category", maintain_order=True)
     assert set(split_of(one_each, Split(test=0.9))["split"]) == {"train"}, "a category's last group stays in train"

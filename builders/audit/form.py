@@ -111,11 +111,31 @@ def settings(client: Any, kind: Kind, clauses: pl.DataFrame, min_annotators: int
     )
 
 
+def clause_question(clauses: pl.DataFrame, with_client: dict[str, Any]) -> list[Any]:
+    """Which rules apply; nothing for a policy of one rule, since Argilla takes two labels or more."""
+    import argilla as rg
+
+    labels = {anchor: f"{anchor} {title}".strip() for anchor, title in clauses.select("anchor", "title").iter_rows()}
+    if len(labels) < 2:
+        return []
+    return [
+        rg.MultiLabelQuestion(
+            "clauses",
+            labels=labels,
+            title="Which rules apply?",
+            description="Type a rule's code, such as VI-R1, to find it.",
+            labels_order="suggestion",
+            visible_labels=min(len(labels), 8) if len(labels) > 2 else None,  # it hides none of fewer
+            required=False,
+            **with_client,
+        )
+    ]
+
+
 def row_questions(clauses: pl.DataFrame, with_client: dict[str, Any]) -> list[Any]:
     """Verdict first; everything else may be left out."""
     import argilla as rg
 
-    labels = {anchor: f"{anchor} {title}".strip() for anchor, title in clauses.select("anchor", "title").iter_rows()}
     return [
         rg.LabelQuestion("verdict", labels=VERDICTS, title="Verdict", required=True, **with_client),
         rg.TextQuestion(
@@ -134,16 +154,7 @@ def row_questions(clauses: pl.DataFrame, with_client: dict[str, Any]) -> list[An
             )
             for name in CRITERIA
         ),
-        rg.MultiLabelQuestion(
-            "clauses",
-            labels=labels,
-            title="Which rules apply?",
-            description="Type a rule's code, such as VI-R1, to find it.",
-            labels_order="suggestion",
-            visible_labels=min(max(len(labels), 3), 8),
-            required=False,
-            **with_client,
-        ),
+        *clause_question(clauses, with_client),
         *(
             rg.SpanQuestion(
                 f"{field}_problems",

@@ -248,7 +248,7 @@ class RecordBuilder:
                 made.append(rg.Suggestion(name, round(1 + 4 * source[name]), score=source[name], agent=agent))
         known = set(self.material.clauses["anchor"].to_list())
         cited = [anchor for anchor in source["clauses"] or [] if anchor in known]
-        if cited:
+        if cited and len(known) > 1:  # else there is no such question
             made.append(rg.Suggestion("clauses", cited, agent="citations"))
         return made
 

@@ -98,7 +98,7 @@ def second_opinions(layout: RunLayout, recipe: Recipe, responses: pl.DataFrame) 
         The new ones only.
     """
     records = read_table(layout, RECORDS)
-    more = again(records, verdicts(responses, recipe.audit), responses)
+    more = again(records, verdicts(responses, recipe.audit), responses, recipe.audit)
     more = more.join(records, on=["record_id", "round"], how="anti")
     if more.height:
         write_table(layout, RECORDS, pl.concat([records, more]))

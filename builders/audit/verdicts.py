@@ -89,14 +89,17 @@ def decide(given: list[dict[str, Any]], for_it: int, against: int, audit: Audit)
     return Final.REJECTED, None
 
 
-def again(records: pl.DataFrame, found: pl.DataFrame, responses: pl.DataFrame) -> pl.DataFrame:
-    """Records that go back for another annotator: disputed, and fully answered in their latest round.
+def again(records: pl.DataFrame, found: pl.DataFrame, responses: pl.DataFrame, audit: Audit) -> pl.DataFrame:
+    """Records that go back for another annotator: disputed, and fully answered in their latest round (by as many as
+    `min_annotators` in the first, by one in each later).
 
     Returns:
         Rows of `RECORDS` of the next round, the judge's view hidden.
     """
     latest = records.sort("round").unique("record_id", keep="last")
-    answered = responses.filter(pl.col("status") == "submitted").select("record_id", "round").unique()
+    submitted = responses.filter(pl.col("status") == "submitted").group_by("record_id", "round").len()
+    needed = pl.when(pl.col("round") == 1).then(audit.min_annotators).otherwise(1)
+    answered = submitted.filter(pl.col("len") >= needed)
     disputed = found.filter("disputed").select("target_id")
     return (
         latest.join(disputed, on="target_id", how="semi")
