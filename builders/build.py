@@ -154,6 +154,9 @@ def prepare(
         contexts.rendered(named)  # refuses what is over the budget before anything is written
     for category in labels:
         write_whole(layout.rendered / f"{category}.md", contexts.text(category).encode())
+    for path in layout.rendered.glob("*.md"):  # of prompts that the recipe no longer has
+        if path.stem not in labels:
+            path.unlink()
     layout.manifest.unlink(missing_ok=True)
     write_spec(spec, layout.spec)
     write_whole(layout.clauses, parquet_bytes(clause_frame(spec)))

@@ -26,7 +26,7 @@ from specdistill.schemas.comparisons import COMPARISONS
 from specdistill.schemas.digest import digest
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.recipe import Recipe
-from specdistill.schemas.text import storable
+from specdistill.schemas.text import storable, without_folder
 from specdistill.schemas.vocabulary import JudgmentStatus
 
 ORDERS = ("compare", "compare_swapped")
@@ -94,7 +94,7 @@ class ComparePair(SpecTask):
             "category": row["category"],
             "first_id": first,
             "second_id": second,
-            "judge": self.llm.model_name,
+            "judge": without_folder(self.llm.model_name),
             "judge_digest": self.compare_digest,
             "spec_digest": spec_digest,
             "sample_index": index,

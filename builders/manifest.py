@@ -64,7 +64,7 @@ def write_manifest(
         counts=counts,
         files={
             str(path.relative_to(layout.root)): file_entry(path)
-            for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
+            for path in sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, *layout.spec_files])
         },
         calibration=calibration or {},
         order=order or {},

@@ -23,7 +23,7 @@ from specdistill.builders.judging import judge_messages, read_verdict, verdict_s
 from specdistill.builders.keys import candidate_id, judgment_id
 from specdistill.builders.reading import Reading, guided_schema, read_reasoned
 from specdistill.schemas.rows import CANDIDATES, JUDGMENTS
-from specdistill.schemas.text import storable
+from specdistill.schemas.text import storable, without_folder
 from specdistill.schemas.vocabulary import CRITERIA, Arm, FinishReason, JudgmentStatus, ParseOutcome
 
 
@@ -180,7 +180,7 @@ class GenerateWithSpec(SpecTask):
             "candidate_id": self.candidate_id(row, index),
             "arm": self.arm,
             "sample_index": index,
-            "model": self.llm.model_name,
+            "model": without_folder(self.llm.model_name),
             "generator_digest": self.generator_digest,
             "spec_digest": spec_digest,
             "category_digest": None if spec_digest is None else self.contexts.category_digest(row["category"]),
@@ -260,7 +260,7 @@ class JudgeWithSpec(SpecTask):
         judgment: dict[str, Any] = {
             **kept,
             "judgment_id": judgment_id(row["candidate_id"], self.judge_digest, spec_digest, index),
-            "judge": self.llm.model_name,
+            "judge": without_folder(self.llm.model_name),
             "judge_digest": self.judge_digest,
             "spec_digest": spec_digest,
             "category_digest": self.contexts.category_digest(row["category"]),

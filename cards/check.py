@@ -12,7 +12,7 @@ from specdistill import __version__
 from specdistill.cards.card import card_text
 from specdistill.cards.numbers import numbers
 from specdistill.cards.report import numbers_json
-from specdistill.cards.tree import CARD
+from specdistill.cards.tree import CARD, shown_otherwise
 from specdistill.errors import RunError, SchemaError
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.contract import card_schemas
@@ -44,6 +44,10 @@ def check_release(folder: Path) -> list[str]:
     counted = {config: {split: rows_of(frame) for split, frame in splits.items()} for config, splits in sets.items()}
     if counted != manifest.counts:
         wrong.append(f"The manifest counts {manifest.counts}, the files hold {counted}.")
+    wrong += [
+        f"spec/rendered/{name} is not what the manifest says the models were shown."
+        for name in shown_otherwise(folder / "spec" / "rendered", manifest)
+    ]
     facts = Facts(
         clauses=clauses,
         rendered=tuple(path.read_text(encoding="utf-8") for path in sorted((folder / "spec/rendered").glob("*.md"))),

@@ -64,7 +64,7 @@ def judge(
         hint (shown, agree: share).
     """
     if "judgments" not in whole:
-        return {"samples": 0}
+        return {"samples": 0, "hint": {"shown": 0}}
     samples = whole["judgments"]
     if always is not None:
         samples = samples.filter(always_whole(always))

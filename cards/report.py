@@ -12,6 +12,7 @@ import polars as pl
 from specdistill.cards.numbers import Numbers, numbers
 from specdistill.cards.plots import CAPTIONS, render_plots
 from specdistill.cards.text import Safe, render
+from specdistill.errors import RunError
 from specdistill.schemas.files import write_whole
 from specdistill.schemas.invariants import scan_frame, scan_sets
 from specdistill.schemas.layout import RunLayout
@@ -29,13 +30,15 @@ def write_report(layout: RunLayout) -> Path:
         `report/README.md`.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or is a release.
         SchemaError: a file of it cannot be read.
         DiskError: the report cannot be written.
     """
     manifest = read_manifest(layout.manifest)
+    refuse_release(layout, manifest)
     measured = measure(layout, manifest)
     plots = render_plots(measured)
+    text = report_text(measured, manifest, plots, contaminated(layout))  # before anything is written
     for name, data in plots.items():
         write_whole(layout.report / name, data)
     for path in layout.report.glob("*.png"):  # plots of an earlier report that has no data any more
@@ -43,8 +46,22 @@ def write_report(layout: RunLayout) -> Path:
             path.unlink()
     write_whole(layout.report / "numbers.json", numbers_json(measured))
     page = layout.report / "README.md"
-    write_whole(page, report_text(measured, manifest, plots, contaminated(layout)).encode())
+    write_whole(page, text.encode())
     return page
+
+
+def refuse_release(layout: RunLayout, manifest: Manifest) -> None:
+    """A release has a manifest and a report too, but its sets are not where a run's are.
+
+    Raises:
+        RunError: it is one.
+    """
+    if manifest.release is not None:
+        raise RunError(
+            "This is a release, not a run.",
+            "Name the run that it was made from; `publish DIR --check` is for releases.",
+            file=layout.root,
+        )
 
 
 def measure(layout: RunLayout, manifest: Manifest) -> Numbers:

@@ -20,25 +20,23 @@ import polars as pl
 from specdistill.cards.card import card_text
 from specdistill.cards.numbers import Numbers, numbers
 from specdistill.cards.plots import render_plots
-from specdistill.cards.report import numbers_json
+from specdistill.cards.report import numbers_json, refuse_release
 from specdistill.cards.statistics import height
 from specdistill.errors import InvariantError, PublishError, RunError, UsageError
 from specdistill.schemas.configs import TABLES
+from specdistill.schemas.digest import digest
 from specdistill.schemas.features import features
 from specdistill.schemas.files import disk_error, sync_folder
 from specdistill.schemas.invariants import NAMED, Violation, check_run, scan_frame, scan_sets
 from specdistill.schemas.layout import RunLayout, shard_names
 from specdistill.schemas.manifest import FileEntry, Manifest, Release
+from specdistill.schemas.text import without_folder
 from specdistill.schemas.verify import MANIFEST, file_digest, file_entry, read_manifest
 
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 CARD = "README.md"
-SPEC_FILES = ("*.md", "categories/*.md", "rendered/*.md", "clauses.parquet")
-"""What of a run's `spec/` is shipped."""
-
-
-PLACES = frozenset({"path", "spec"})
-"""Keys of a recipe whose value may be a path."""
+PLACES = frozenset({"path", "spec", "model"})
+"""Keys of a recipe and of a manifest's models whose value may be a path."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,13 @@ def build_tree(
         made = fill(
             layout,
             building,
-            manifest.model_copy(update={"release": release, "recipe": shareable(manifest.recipe)}),
+            manifest.model_copy(
+                update={
+                    "release": release,
+                    "recipe": shareable(manifest.recipe),
+                    "models": [one.model_copy(update={"model": without_folder(one.model)}) for one in manifest.models],
+                }
+            ),
         )
         swap(building, to_dir)
     except OSError as exc:
@@ -119,7 +123,7 @@ def shareable(value: Any, key: str = "") -> Any:
         return {name: shareable(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [shareable(item, key) for item in value]
-    return Path(value).name if isinstance(value, str) and key in PLACES and Path(value).is_absolute() else value
+    return without_folder(value) if isinstance(value, str) and key in PLACES else value
 
 
 def release_of(ask: Ask, layout: RunLayout, previous: Manifest | None) -> Release:
@@ -185,6 +189,13 @@ def finished(layout: RunLayout) -> Manifest:
     import pyarrow.parquet as pq
 
     manifest = read_manifest(layout.manifest)
+    refuse_release(layout, manifest)
+    if wrong := shown_otherwise(layout.rendered, manifest):
+        raise RunError(
+            f"What the models were shown is not what the manifest says: {', '.join(wrong)}.",
+            "Put the run's `spec/` back as it was, or build again with the policy as it is now.",
+            file=layout.rendered,
+        )
     for name, entry in manifest.files.items():
         path = layout.root / name
         if not path.is_file() or path.stat().st_size != entry.bytes or file_digest(path) != entry.sha256:
@@ -207,6 +218,13 @@ def finished(layout: RunLayout) -> Manifest:
                 file=path,
             )
     return manifest
+
+
+def shown_otherwise(rendered: Path, manifest: Manifest) -> list[str]:
+    """Names of the files in a `spec/rendered/` that are missing, or not the texts of the manifest's digests."""
+    known = {f"{label}.md": known for label, known in manifest.spec.rendered.items()}
+    there = {path.name: digest(path.read_text(encoding="utf-8")) for path in rendered.glob("*.md")}
+    return sorted(name for name in known | there if known.get(name) != there.get(name))
 
 
 def refuse(broken: Sequence[Violation]) -> None:
@@ -235,11 +253,10 @@ def fill(layout: RunLayout, folder: Path, manifest: Manifest) -> Manifest:
             for source, name in zip(shards, shard_names(split, len(shards)), strict=True):
                 link_or_copy(source, folder / config / name)
                 known[f"{config}/{name}"] = manifest.files[source.relative_to(layout.root).as_posix()]
-    for pattern in SPEC_FILES:
-        for path in sorted(layout.spec.glob(pattern)):
-            copy = folder / "spec" / path.relative_to(layout.spec)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    for path in layout.spec_files:
+        copy = folder / "spec" / path.relative_to(layout.spec)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     clauses = scan_frame(layout.clauses).collect()
     known["spec/clauses.parquet"] = manifest.files["spec/clauses.parquet"]
     measured: Numbers = numbers(sets, manifest, clauses)

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from specdistill.errors import SchemaError
-from specdistill.schemas.audit import VERDICTS, Final, Kind
+from specdistill.schemas.audit import VERDICTS, Final
 from specdistill.schemas.configs import TABLES
 from specdistill.schemas.layout import RunLayout, split_of_file
 from specdistill.schemas.manifest import Manifest
@@ -104,7 +104,7 @@ class Facts:
         threshold: least score of an accepted row; None where unknown.
         prompts: prompt_id and group_id of the run's prompts; None in a release.
         candidates: `id` of the run's candidates that take part; None in a release.
-        human_rejected: ids of candidates that people rejected.
+        human_rejected: ids of candidates and of preference pairs that people rejected.
     """
 
     clauses: pl.DataFrame
@@ -297,9 +297,7 @@ def check_run(layout: RunLayout, sets: Sets | None = None) -> list[Violation]:
         if candidates and prompts
         else None,
         human_rejected=frozenset(
-            people.filter((pl.col("kind") == Kind.ROW) & pl.col("final").is_in([Final.REJECTED, Final.CORRECTED]))[
-                "target_id"
-            ].to_list()
+            people.filter(pl.col("final").is_in([Final.REJECTED, Final.CORRECTED]))["target_id"].to_list()
         ),
     )
     return check_sets(scan_sets(layout.datasets) if sets is None else sets, facts)

@@ -253,6 +253,8 @@ def human(sets: Sets, facts: Facts) -> Iterator[Violation]:
         yield from found(Invariant.HUMAN, config, split, good.filter(pl.col("id").is_in(refused)), detail)
     for config, split, frame in each(sets, "preference"):
         yield from found(Invariant.HUMAN, config, split, frame.filter(pl.col("chosen_id").is_in(refused)), detail)
+        pairs = frame.filter(pl.col("id").is_in(refused))
+        yield from found(Invariant.HUMAN, config, split, pairs, "people rejected this pair")
 
 
 ROWS: tuple[Check, ...] = (

@@ -14,6 +14,10 @@ def shard_names(split: str, count: int) -> list[str]:
     return [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
 
 
+SPEC_FILES = ("*.md", "categories/*.md", "rendered/*.md", "clauses.parquet")
+"""What of a run's `spec/` is shipped."""
+
+
 def split_of_file(path: Path) -> str:
     """The split that a Parquet file of a run or a release belongs to."""
     found = _NUMBERED.fullmatch(path.stem)
@@ -29,6 +33,11 @@ class RunLayout:
     """
 
     root: Path
+
+    @property
+    def spec_files(self) -> list[Path]:
+        """The files of `spec/` that are shipped, in order."""
+        return sorted(path for pattern in SPEC_FILES for path in self.spec.glob(pattern))
 
     @property
     def recipe(self) -> Path:

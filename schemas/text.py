@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 
 def storable(text: str) -> str:
     """The text with lone surrogates and NULs replaced by U+FFFD, so that UTF-8, Parquet and SQLite can hold it."""
@@ -10,6 +12,11 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return text.replace("\x00", "\ufffd")
+
+
+def without_folder(name: str) -> str:
+    """The last part of an absolute path; any other name as it is. What is published tells no folder of the machine."""
+    return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def visible(text: str) -> str:

@@ -148,7 +148,7 @@ def list_anew(layout: RunLayout) -> None:
 
 def listed(layout: RunLayout) -> dict[str, FileEntry]:
     """What a manifest says of a run's files."""
-    paths = sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, layout.clauses])
+    paths = sorted([*layout.datasets.glob("*/*.parquet"), layout.recipe, *layout.spec_files])
     return {str(path.relative_to(layout.root)): file_entry(path) for path in paths}
 
 

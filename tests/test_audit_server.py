@@ -120,6 +120,7 @@ def test_the_whole_way(argilla, account, big_run, tmp_path):
         for key in tied:
             respond(bob, pairs[key]["id"], better="tie")
     counted = answering(run("audit", "pull", big_run.root, "--json"))
+    assert big_run.audit_verdicts.exists(), "a release now knows what people rejected"
     assert counted["statuses"] == {
         "discarded": 1,
         "draft": 1,

@@ -258,6 +258,20 @@ def test_a_pair_whose_order_people_reverse_goes_and_a_confirmed_one_is_marked(au
     assert sum(mark is not None for mark in marks.values()) == 1
 
 
+def test_a_release_knows_what_people_rejected_before_select_applies_it(audited):
+    layout, before = audited
+    row, pair = before["sft"]["id"][0], before["preference"]["id"][0]
+    answers = [answer(row, "a", "reject"), answer(pair, "a", "rejected", kind="pair")]
+    write_whole(layout.audit_responses, parquet_bytes(RESPONSES.frame(answers)))
+    assert check_run(layout) == []
+    people_of(*open_run(layout.root))  # as `audit pull` does
+    broken = {violation.config: violation.ids for violation in check_run(layout)}
+    assert row in broken["sft"]
+    assert pair in broken["preference"]
+    reselect(layout.root)
+    assert check_run(layout) == []
+
+
 def test_taking_answers_back_restores_the_sets_byte_for_byte(audited):
     layout, before = audited
     give(layout, *(answer(key, "a", "reject") for key in before["sft"]["id"].to_list()[:5]))

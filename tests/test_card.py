@@ -19,6 +19,7 @@ from specdistill.cards.card import citation, licence_entry, size_category
 from specdistill.cards.changes import changes
 from specdistill.cards.check import check_release
 from specdistill.cards.publishing import publish_run
+from specdistill.cards.report import write_report
 from specdistill.cards.tree import Ask, build_tree, shareable
 from specdistill.errors import DiskError, InvariantError, PublishError, RunError, SchemaError, UsageError
 from specdistill.schemas.configs import TABLES
@@ -26,7 +27,7 @@ from specdistill.schemas.features import feature, features
 from specdistill.schemas.invariants import read_sets
 from specdistill.schemas.layout import RunLayout
 from specdistill.schemas.manifest import Manifest, Release
-from specdistill.schemas.verify import read_manifest, verify_tree
+from specdistill.schemas.verify import file_entry, read_manifest, verify_tree
 from specdistill.schemas.vocabulary import CONFIGS
 
 ASK = Ask("1.0.0", "CC-BY-4.0", languages=["en"])
@@ -215,6 +216,50 @@ def test_broken_promises_stop_the_release(tmp_path: Path) -> None:
         build_tree(layout, tmp_path / "t", ASK)
     assert frame["id"][0] in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "r"] or not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("how", ["changed", "gone", "another", "source", "listed anew"])
+def test_a_policy_that_is_not_the_one_shown_stops_the_release(how: str, tmp_path: Path) -> None:
+    layout = write_run(tmp_path / "r", prompts=9)
+    shown = layout.rendered / "tools.md"
+    if how == "gone":
+        shown.unlink()
+    elif how == "source":
+        (layout.spec / "categories" / "tools.md").write_text("tampered")
+    else:
+        (layout.rendered / "more.md" if how == "another" else shown).write_text("tampered")
+    if how == "listed anew":
+        list_anew(layout)
+    with pytest.raises(RunError, match=r"is not what the manifest says|is not the one its manifest lists"):
+        build_tree(layout, tmp_path / "t", ASK)
+
+
+def test_a_release_whose_policy_was_exchanged_does_not_agree(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "t")
+    (tmp_path / "t" / "spec" / "rendered" / "tools.md").write_text("tampered")
+    manifest = json.loads((tmp_path / "t" / "manifest.json").read_text())
+    name = "spec/rendered/tools.md"
+    manifest["files"][name] = file_entry(tmp_path / "t" / name).model_dump()
+    (tmp_path / "t" / "manifest.json").write_text(json.dumps(manifest))
+    assert f"{name} is not what the manifest says the models were shown." in check_release(tmp_path / "t")
+
+
+def test_a_release_is_no_run(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "t")
+    for work in (write_report, lambda layout: build_tree(layout, tmp_path / "again", Ask("2.0.0", "MIT"))):
+        with pytest.raises(RunError, match="This is a release, not a run"):
+            work(RunLayout(tmp_path / "t"))
+    assert check_release(tmp_path / "t") == []
+
+
+def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
+    asked = recipe().model_dump(mode="json", exclude_unset=True)
+    asked["generator"]["model"], asked["judge"]["model"] = "/home/alice/models/reasoner", "/home/alice/models/judge"
+    layout = write_run(tmp_path / "r", prompts=9, recipe=recipe(generator=asked["generator"], judge=asked["judge"]))
+    build_tree(layout, tmp_path / "t", ASK)
+    page = card(tmp_path / "t")[1]
+    assert "`reasoner` answered each prompt" in page
+    assert "alice" not in page + (tmp_path / "t" / "manifest.json").read_text()
 
 
 def test_files_that_no_selection_of_today_wrote_stop_the_release(tmp_path: Path) -> None:

@@ -241,10 +241,11 @@ def test_planted_faults_cover_every_invariant() -> None:
 def test_what_people_rejected_may_not_be_published_as_good(run: RunLayout) -> None:
     sets = read_sets(run.datasets)
     good, pair = sets["sft"]["train"]["id"][0], sets["preference"]["train"].row(0, named=True)
-    facts = Facts(pl.read_parquet(run.clauses), human_rejected=frozenset({good, pair["chosen_id"]}))
+    other = sets["preference"]["train"]["id"][-1]
+    facts = Facts(pl.read_parquet(run.clauses), human_rejected=frozenset({good, pair["chosen_id"], other}))
     found = [v for v in check_sets(sets, facts) if v.invariant is Invariant.HUMAN]
     assert good in {key for v in found if v.config == "sft" for key in v.ids}
-    assert pair["id"] in {key for v in found if v.config == "preference" for key in v.ids}
+    assert {pair["id"], other} <= {key for v in found if v.config == "preference" for key in v.ids}
 
 
 def test_twins_and_groups_stay_together(run: RunLayout) -> None:

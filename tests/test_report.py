@@ -168,7 +168,7 @@ def test_deficits_name_the_main_reason(run: RunLayout) -> None:
 def test_no_sets_have_numbers_too(run: RunLayout) -> None:
     found = numbers({}, read_manifest(run.manifest), CLAUSES.empty())
     assert found["categories"] == []
-    assert found["judge"] == {"samples": 0}
+    assert found["judge"] == {"samples": 0, "hint": {"shown": 0}}
     assert render_plots(found) == {}
 
 

@@ -168,7 +168,7 @@ def pull(
     quiet_distilabel()
     from specdistill.builders.audit.client import connect
     from specdistill.builders.audit.pull import pull as read
-    from specdistill.builders.audit.stage import push_all, second_opinions, write_labels
+    from specdistill.builders.audit.stage import people_of, push_all, second_opinions, write_labels
     from specdistill.builders.audit.verdicts import verdicts
     from specdistill.builders.audit.view import judged
     from specdistill.builders.run import open_run
@@ -179,6 +179,7 @@ def pull(
     with Counting(err(), "records") as progress:
         responses = read(layout, client, address, progress)
     found = verdicts(responses, recipe.audit)
+    people_of(layout, recipe)  # from now on a release knows what people rejected, also before `select` applies it
     labels = write_labels(layout, found, responses)
     more = second_opinions(layout, recipe, responses)
     if again and more.height:
