@@ -3,8 +3,9 @@ a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import takewhile
 from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any
@@ -65,7 +66,7 @@ def noise_of(rows: pl.DataFrame, threshold: float, aggregate: str) -> dict[str, 
     Returns:
         candidates, repeated (with two scored samples or more), flipped, flips (share), disagreement, abstention
         (share, clustered by candidate), sd (of one sample's score, with interval), reliability (share of a sample's
-        variance that is between candidates), k_needed (None: more than 100), stability (k to the chance that a second
+        variance that is between candidates), k_needed (see `enough`), stability (k to the chance that a second
         panel of k decides otherwise).
     """
     repeated = rows.filter(pl.col("n") >= 2)
@@ -80,9 +81,20 @@ def noise_of(rows: pl.DataFrame, threshold: float, aggregate: str) -> dict[str, 
         "abstention": clustered_share(rows["asked"] - rows["n"].cast(pl.Int64), rows["asked"]),
         "sd": pooled_sd(repeated["sample_score_var"]),
         "reliability": reliability(repeated),
-        "k_needed": next((k for k in TRIED if stability and stability[k] <= UNSTABLE), None),
+        "k_needed": enough(stability),
         "stability": [{"k": k, "changed": stability[k]} for k in CURVE] if stability else [],
     }
+
+
+def enough(stability: Mapping[int, float]) -> int | None:
+    """The k from which on hardly a candidate is decided otherwise; None for more than 100, or where nothing is known.
+
+    From which on, since under the aggregate `min` more samples may make a decision less stable before they settle it.
+    """
+    if not stability:
+        return None
+    settled = list(takewhile(lambda k: stability[k] <= UNSTABLE, reversed(TRIED)))
+    return settled[-1] if settled else None
 
 
 def criteria_noise(rows: pl.DataFrame) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from specdistill.builders.calibration import (
 from specdistill.builders.comparing import compare_messages, order_numbers, pair_votes, read_choice
 from specdistill.builders.reselect import reselect
 from specdistill.builders.selection import decide_all
-from specdistill.cards.judge_noise import TRIED, candidate_noise, noise_of, unstable
+from specdistill.cards.judge_noise import TRIED, candidate_noise, enough, noise_of, unstable
 from specdistill.cards.judge_numbers import judge
 from specdistill.cards.report import write_report
 from specdistill.errors import SelectionError
@@ -162,6 +162,14 @@ def test_kappa_equals_published_values():
     assert kappa(7, 0, 0, 0)["kappa"] is None
     perfect = kappa(10, 0, 0, 12)
     assert (perfect["kappa"], perfect["low"], perfect["high"]) == (1.0, 1.0, 1.0)
+
+
+def test_as_many_samples_are_enough_as_no_larger_number_contradicts() -> None:
+    settles = {k: 0.5 / k for k in TRIED}
+    assert enough(settles) == 10
+    assert enough(settles | {12: 0.06}) == 13, "under min, more samples may be less stable again"
+    assert enough(settles | {100: 0.06}) is None
+    assert enough({}) is None
 
 
 def test_clustered_shares_are_wider_where_clusters_agree_with_themselves():
