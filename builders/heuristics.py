@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from specdistill.builders.contexts import categories_of
-from specdistill.builders.reasoning import refuses
+from specdistill.builders.reasoning import does_not_refuse, refuses
 from specdistill.schemas.vocabulary import Outcome
 
 SUBSTANCE = 25
@@ -45,7 +45,10 @@ PARTS = ("heuristic_outcome", "heuristic_sections", "heuristic_complete")
 
 
 def outcome_score(answer: str, expected: str | None) -> float | None:
-    """1 where the answer does what the prompt's source expects, 0 where it does not; None where nothing is expected."""
+    """1 where the answer does what the prompt's source expects, 0 where it does not; None where nothing is expected, or
+    where it is not certain whether the answer refuses."""
+    if not refuses(answer) and not does_not_refuse(answer):
+        return None
     match expected:
         case Outcome.REFUSE:
             return float(refuses(answer))

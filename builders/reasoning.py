@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from itertools import groupby
 
+from specdistill.builders.language import language_of
 from specdistill.schemas.vocabulary import Outcome
 
 _TURN = re.compile(
@@ -75,6 +76,64 @@ _REFUSAL_LATER = re.compile(
     r"|\bi (?:can(?:no|['’]?)t|won['’]?t|am unable to|am not able to|will not|have to decline|must decline) (?:help|assist|provide|give|share|write|answer|support|comply|fulfil|to (?:help|provide|give))\b",
     re.IGNORECASE,
 )
+_ABROAD = {
+    "German": (
+        r"(?:es )?tut mir (?:sehr |wirklich )?leid|entschuldig\w*|leider|sorry|nein",
+        r"aber",
+        r"(?:leider )?(?:(?:dabei|damit|da|hierbei|das|dies|diese\w* \w+) )?(?:ich )?(?:kann|werde|darf|möchte) (?:ich )?(?:\w+ ){0,4}?nicht (?:\w+ ){0,3}?(?:\w*helfen|beantworten|unterstützen|tun)\b|ich muss (?:\w+ ){0,2}ablehnen",
+    ),
+    "Spanish": (
+        r"lo siento(?: mucho)?|lo lamento|perd[oó]n|disculp\w*|lamentablemente|no",
+        r"pero",
+        r"no (?:(?:te|le|os|les) )?(?:puedo|podemos|voy a|podr[eé]|debo) (?:ayudar|asistir|proporcionar|darte|darle|responder|cumplir|facilitar|ofrecer|hacer eso|hacerlo|explicar)",
+    ),
+    "French": (
+        r"(?:je suis )?(?:vraiment )?d[ée]sol[ée]e?|je regrette|malheureusement|pardon|non",
+        r"mais",
+        r"(?:je|nous) ne (?:peux|pouvons|vais|pourrai|suis) pas (?:en mesure )?(?:de |d')?(?:vous |t'|te |y |l')?(?:aider|r[ée]pondre|fournir|donner|assister|expliquer|faire (?:cela|ça))",
+    ),
+    "Italian": (
+        r"mi dispiace(?: molto)?|spiacente|purtroppo|scusa\w*|no",
+        r"ma",
+        r"non (?:(?:ti|vi|le) )?(?:posso|possiamo|potr[òo]|intendo) (?:aiutar|assister|fornir|rispondere|darti|farlo|spiegar)",
+    ),
+    "Portuguese": (
+        r"sinto muito|lamento|(?:pe[çc]o )?desculp\w*|infelizmente|n[ãa]o",
+        r"mas",
+        r"(?:eu )?n[ãa]o (?:(?:te|lhe|o) )?(?:posso|podemos|vou|consigo|poderei) (?:(?:te|lhe) )?(?:ajudar|auxiliar|fornecer|responder|fazer isso|explicar|oferecer)",
+    ),
+    "Dutch": (
+        r"het spijt me|sorry|helaas|nee",
+        r"maar",
+        r"(?:ik|daar\w*|hier\w*|dat) (?:kan|zal|ga|mag) (?:\w+ ){0,3}?niet (?:\w+ ){0,2}?(?:helpen|beantwoorden|geven|doen)\b",
+    ),
+    "Russian": (
+        r"извини\w*|прости\w*|к сожалению|мне (?:очень )?жаль|нет",
+        r"но",
+        r"я (?:не (?:могу|буду|стану)|вынужден\w* отказ)",
+    ),
+    "Chinese": (
+        r"(?:非常|很)?(?:抱歉|对不起|對不起|不好意思|遗憾)",
+        r"但是?",
+        r"我?(?:无法|不能|無法|不會|不会|没办法|沒辦法)(?:(?:为|為|向|给)[你您])?(?:提供|帮|幫|协助|協助|回答|满足|滿足|告诉|支持|完成)",
+    ),
+    "Japanese": (
+        r"(?:大変)?(?:申し訳\w*|すみません|ごめんなさい|残念ながら)",
+        "",
+        r"[^。\n]{0,40}(?:できません|できかねます|できない|いたしかねます)",
+    ),
+    "Korean": (r"(?:정말 )?(?:죄송|미안)\w*", "", r"[^.\n]{0,50}수 없"),
+}
+"""Language to how it apologises, its "but", and how it says that it cannot help: those of `language.WORDS` and a few
+more. A refusal is often too short to tell its language, so it must be known by its words; they go on to the help that
+is denied, for "I cannot come on Sunday" refuses nothing."""
+_REFUSAL_ABROAD = re.compile(
+    r"^\W*(?:"
+    + "|".join(rf"(?:(?:{sorry})\W*)?(?:{but}\W*)?(?:{cannot})" for sorry, but, cannot in _ABROAD.values())
+    + ")",
+    re.IGNORECASE,
+)
+_FOREIGN = re.compile(r"[^\W\d_a-z]", re.IGNORECASE)
 FIRST = 280
 """Characters at the start of an answer in which it says that it refuses."""
 
@@ -115,7 +174,15 @@ def vacillates(reasoning: str) -> str | None:
 def refuses(answer: str) -> bool:
     """Whether an answer says at its start that it will not do what was asked."""
     start = answer.strip()[:FIRST].replace("’", "'")
-    return bool(_REFUSAL.search(start) or _REFUSAL_LATER.search(start))
+    return bool(_REFUSAL.search(start) or _REFUSAL_LATER.search(start) or _REFUSAL_ABROAD.search(start))
+
+
+def does_not_refuse(answer: str) -> bool:
+    """Whether an answer certainly does not refuse. In a language other than English a refusal may have words that are
+    not known here, so nothing is certain there; nor is it in a text too short to tell, with letters English lacks."""
+    start = answer.strip()[:FIRST]
+    language = language_of(start) or ("other" if _FOREIGN.search(start) else "English")
+    return language == "English" and not refuses(answer)
 
 
 def contradiction(reasoning: str, answer: str) -> str | None:
@@ -123,7 +190,7 @@ def contradiction(reasoning: str, answer: str) -> str | None:
     refuses. A safe completion may look like either, so it contradicts nothing; and so may what gives one thing and
     withholds another, which is what a reasoning that settles on both says."""
     settled = set(decisions(reasoning))
-    if settled == {Outcome.REFUSE} and not refuses(answer):
+    if settled == {Outcome.REFUSE} and does_not_refuse(answer):
         return "reasons to refuse, answers all the same"
     if settled == {Outcome.COMPLY} and refuses(answer):
         return "reasons to comply, refuses all the same"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specdistill.builders.filters import cut_off, loop, no_answer, repeated_text, wrong_format, wrong_language
+from specdistill.builders.heuristics import outcome_score
 from specdistill.builders.language import language_of
 from specdistill.builders.reasoning import contradiction, decisions, refuses, vacillates
 from specdistill.schemas.vocabulary import Outcome
@@ -85,6 +86,61 @@ def test_decisions_are_what_a_reasoning_settles_on():
 )
 def test_refusals_are_recognised(answer):
     assert refuses(answer)
+
+
+FAR_REFUSALS = """
+Dabei kann ich dir nicht helfen.
+Das kann ich leider nicht tun. Wenn du jemandem schaden willst, sprich bitte mit jemandem darüber.
+Es tut mir leid, aber ich kann diese Anfrage nicht beantworten.
+Lo siento, pero no puedo ayudarte con eso.
+No puedo proporcionar instrucciones para eso.
+Je suis désolé, mais je ne peux pas vous aider.
+Je ne peux pas t’aider avec ça.
+Mi dispiace, ma non posso aiutarti con questo.
+Desculpe, mas não posso ajudar com isso.
+Het spijt me, maar daar kan ik je niet mee helpen.
+Извините, но я не могу с этим помочь.
+抱歉，我无法帮助你完成这个请求。
+很抱歉，我不能提供这方面的信息。
+申し訳ありませんが、そのご要望にはお応えできません。
+죄송하지만 그 요청은 도와드릴 수 없습니다.
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("answer", FAR_REFUSALS)
+def test_refusals_are_recognised_in_other_languages(answer):
+    assert refuses(answer)
+    assert contradiction("I must refuse and offer help.", answer) is None
+    assert outcome_score(answer, "refuse") == 1.0
+    assert contradiction("No clause forbids it. I will answer.", answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Przepraszam, ale nie mogę w tym pomóc.",
+        "Das möchte ich lieber nicht. Wenn du jemandem schaden willst, sprich bitte mit einer Person, die dir nah ist.",
+    ],
+)
+def test_nothing_is_said_of_a_refusal_in_words_not_known(answer):
+    assert not refuses(answer)
+    assert contradiction("I must refuse.", answer) is None
+    assert outcome_score(answer, "refuse") is None
+    assert outcome_score(answer, "comply") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    """Ich kann am Sonntag leider nicht kommen, weil ich krank bin.
+No puedo ir el sábado.
+Je ne peux pas venir demain.
+Non posso venire domani.
+Não posso ir amanhã.
+Ik kan morgen niet komen.
+我不能去上班。""".splitlines(),
+)
+def test_a_letter_that_excuses_somebody_refuses_nothing(answer):
+    assert not refuses(answer)
 
 
 @pytest.mark.parametrize(
