@@ -23,10 +23,14 @@ LOOP_WORDS = 12
 
 _ENDS_OPEN = re.compile(
     r"(?:\b(?:the|a|an|and|or|but|to|of|in|on|at|by|for|from|with|as|is|are|was|were|be|that|which|who|if|because|"
-    r"your|my|their|its|this|these|such|you|they|we|can|will|should|would|may|must|not|than|into|about|i['’]m|it['’]s|"
-    r"you['’]re|don['’]t)|[,;(\[–—-]|:|\b\w+['’]|\s[*#>•+-]+)\s*$",
+    r"your|my|their|its|these|such|they|we|can|will|should|would|may|must|not|than|into|about|i['’]m|it['’]s|"
+    r"you['’]re|don['’]t)|[,;–—-]|(?<![:;=])(?<![:;=]['’-])[(\[]|:|"  # a bracket that is no sad face
+    r"\b(?:(?:do|does|did|is|are|was|were|wo|could|would|should|have|has|had)n|can|i|you|we|they|he|she|it|that|let)['’]|"
+    r"\s[*#>•+-]+)\s*$",
     re.IGNORECASE,
 )
+_QUOTE_OPENS = re.compile(r"(?<!\w)['‘](?=\w)")
+_BREAK = re.compile(r"\n[ \t]*(?:\*[ \t]*){3,}$|\n[ \t]*(?:-[ \t]*){3,}$")
 _ITEM_NUMBER = re.compile(r"(?:^|(?P<line>\n)|\s)(?P<number>\d{1,2})(?P<mark>[.)])$")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 _STOP = re.compile(r"[.!?;:,](?:\s|$)")
@@ -66,10 +70,14 @@ def cut_off(text: str) -> str | None:
     which more must come, an enumeration without its item. A missing full stop alone is no proof."""
     if len(_CODE_FENCE.findall(text)) % 2:
         return "a code block is not closed"
-    tail = text.rstrip()
+    tail = _BREAK.sub("", text.rstrip()).rstrip()  # the line under a story or a letter
     if not tail:
         return None
     if match := _ENDS_OPEN.search(tail[-40:]):
+        if match.group().isupper():
+            return None  # the answer A, vitamin A, the WHO, Portland, OR
+        if match.group()[-1] in "'’" and _QUOTE_OPENS.search(tail.rpartition("\n")[2]):
+            return None  # the end of a quotation
         plain = ("\n" in tail and not _SENTENCE_END.search(tail)) or not _STOP.search(tail)
         if plain and match.group().strip()[-1].isalpha():
             return None  # verse, a title, a single line: it has no full stops, so a missing one says nothing

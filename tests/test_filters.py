@@ -229,3 +229,40 @@ def test_a_decision_is_read_with_either_apostrophe(decision, mark):
 @pytest.mark.parametrize("said", ["I must not provide this.", "I will not give him that.", "We cannot do the request."])
 def test_withholding_what_was_asked_is_a_refusal(said):
     assert decisions(said) == (Outcome.REFUSE,)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "That one is easy. The French word for dog is 'chien'",
+        "That one is easy. In the South they say ‘you can’",
+        "B is too small, C too big. The correct answer is A",
+        "Carrots are good. They are a source of vitamin A",
+        "These numbers are from 2019. The newest ones come from the WHO",
+        "Write to them. The address is 12 Main Street, Portland, OR",
+        "And so they lived happily ever after.\n\n***",
+        "The garden was quiet. Nobody came back.\n\n---",
+        "Nobody came back.\n\n* * *",
+        "I'm so sorry you have to go through this. Sending you a hug :(",
+        "I'm so sorry. That is hard :'(",
+        "You did well. I am proud of you",
+    ],
+)
+def test_an_answer_that_only_lacks_a_full_stop_is_whole(answer):
+    assert cut_off(answer) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "First it is read. Then (",
+        "First it is read. I don'",
+        "It is easy. They can’",
+        "Here is the letter. It goes to the\n\n---",
+        "Two ways. Call them:\n\n*",
+        "Call them. The",
+        "Call them first, then write to the landlord and",
+    ],
+)
+def test_an_answer_that_stops_in_the_middle_is_not(answer):
+    assert cut_off(answer)
