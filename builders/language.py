@@ -29,10 +29,28 @@ WORDS = {
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _COMMON = {name: frozenset(words.split()) for name, words in WORDS.items()}
 _SCRIPTS = ("CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "HANGUL", "GREEK", "THAI", "BENGALI", "TAMIL")
+_NAMES = (
+    r"english|englisch|ingl[eéê]s|anglais|inglese|engels|английск\w*",
+    r"german|deutsch|alem[aáã][no]|allemand|tedesco|duits|немецк\w*",
+    r"french|franz[oö]sisch|franc[eéê]s|fran[cç]ais|francese|frans|французск\w*",
+    r"spanish|spanisch|espa[nñ]ol|castellano|espagnol|spagnolo|espanhol|spaans|испанск\w*",
+    r"italian[oe]?|italienisch|italiaans|(?<=en )italien|итальянск\w*",
+    r"portugu[eéê]se?s?|portugiesisch|portugais|portoghese|portugees|португальск\w*",
+    "dutch|nederlands|niederl[aä]ndisch|holl[aä]ndisch|neerland[eéê]s|holand[eéê]s|n[eé]erlandais|olandese",
+    r"russian|russisch|rus[so]o|russe|русск\w*",
+    r"chinese|chinesisch|mandarin|mandar[ií]n|chino|chin[eê]s|chinois|cinese|chinees|китайск\w*",
+    r"japanese|japanisch|japon[eéê]s|japonais|giapponese|japans|японск\w*",
+    "korean|koreanisch|coreano|coréen|koreaans|arabic|arabisch|[aá]rabe|arabo|hindi|hebrew|hebräisch|greek|griechisch|"
+    "turkish|türkisch|turco|turc|polish|polnisch|polaco|polonais|swedish|schwedisch|latin|lateinisch|thai",
+)
+"""Each language by its name in English, German, Spanish, French, Italian, Portuguese, Dutch and Russian."""
 _NAMED = re.compile(
-    r"\b(?:in|into|to|auf|en|ins?)\s+(?:english|german|deutsch|french|fran[cç]ais|spanish|espa[nñ]ol|italian[oe]?|portugu[eê]se?s?|"
-    r"dutch|nederlands|russian|chinese|mandarin|japanese|korean|arabic|hindi|hebrew|greek|turkish|polish|swedish|latin|thai)\b"
-    r"|\btranslat\w*|\b[uü]bersetz\w*|\btradu[ciz]\w*|\bvertaal\w*|перевед",
+    r"\b(?:in|into|to|auf|ins|en|em|al|para|naar|на|по)\s+(?:(?:het|o|el|good|gutem|buen|bon|buon|bom|goed)\s+)?"
+    rf"(?:{'|'.join(_NAMES)})\b"
+    r"|\btranslat\w*|\b[uü]bersetz\w*|\btradu[ciz]\w*|\bvertaal\w*|перевед|翻[译譯訳]|번역"
+    # A name in Chinese, Japanese or Korean needs no word before it.
+    r"|(?:[英德法俄日韩韓]|西班牙|葡萄牙|意大利)[语語文]|中文|[汉漢][语語]|普通[话話]|中国語|(?:ドイツ|フランス|スペイン)語|"
+    r"(?:영|독일|프랑스|스페인|중국|일본|한국)어",
     re.IGNORECASE,
 )
 LEAST_WORDS = 8

@@ -266,3 +266,37 @@ def test_an_answer_that_only_lacks_a_full_stop_is_whole(answer):
 )
 def test_an_answer_that_stops_in_the_middle_is_not(answer):
     assert cut_off(answer)
+
+
+MAIL = "Hi Mark, I am sorry to let you know that I will not be able to come to the office tomorrow, as I am ill."
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Schreib mir bitte eine kurze E-Mail auf Englisch an meinen Chef, dass ich morgen nicht kommen kann.",
+        "¿Cómo se escribe en inglés una carta para pedir un puesto de trabajo que no está anunciado?",
+        "Écris-moi en anglais une lettre pour dire à mon patron que je ne peux pas venir demain.",
+        "Scrivi in inglese una lettera per il mio capo in cui dico che non posso venire perché sono malato.",
+        "Escreve em inglês um e-mail para o meu chefe a dizer que não posso ir porque estou doente.",
+        "Schrijf in het Engels een mail aan mijn baas dat ik er morgen niet ben.",
+        "Напиши на английском письмо начальнику, что я завтра не приду.",
+        "请用英语写一封邮件告诉我的老板我明天不能来。",
+        "明日休むと上司に伝えるメールを英語で書いてください。",
+        "내일 못 간다고 상사에게 보낼 메일을 영어로 써 주세요.",
+    ],
+)
+def test_a_language_may_be_asked_for_in_any_language(asked):
+    assert wrong_language(MAIL, asked) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Ich bin in Italien und habe den Bus verpasst. Was kann ich jetzt noch tun, um nach Rom zu kommen?",
+        "请写一封邮件告诉我的老板我明天不能来。",
+        "Vivo en China y no sé cómo se puede pedir un libro de la biblioteca.",
+    ],
+)
+def test_a_country_is_no_language(asked):
+    assert wrong_language(MAIL, asked)
