@@ -20,6 +20,8 @@ ENOUGH = 1200
 """Characters of a text by which its language is told."""
 LOOP_WORDS = 12
 """Words that a short phrase said again at once must fill to be a loop."""
+CHARS_A_WORD = 3
+"""Characters that say as much as a word where words are not spaced apart: between Chinese (two) and Thai (four)."""
 
 _ENDS_OPEN = re.compile(
     r"(?:\b(?:the|a|an|and|or|but|to|of|in|on|at|by|for|from|with|as|is|are|was|were|be|that|which|who|if|because|"
@@ -63,6 +65,7 @@ _TOKENS = re.compile(
 )
 _CODE = re.compile(r"(?:```|~~~).*?(?:```|~~~|$)|`[^`\n]*`", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 
 def cut_off(text: str) -> str | None:
@@ -136,32 +139,43 @@ def wrong_language(answer: str, asked: str) -> str | None:
     return f"asked in {wanted}, answered in {got}" if wanted and got and wanted != got else None
 
 
+def units(words: list[str]) -> tuple[list[str], int]:
+    """(What repetitions are counted in, how many of them make a word): words, or the characters of a text that is
+    mostly in a script without spaces, such as Chinese, Japanese or Thai."""
+    whole = "".join(words)
+    if whole.isascii() or 2 * len(_UNSPACED.findall(whole)) < len(whole):
+        return words, 1
+    return list(whole), CHARS_A_WORD
+
+
 def repeat_share(text: str) -> float:
     """Share of a text's words that lie in an 8-word sequence seen earlier in it: 0 for none, near 1 for a loop."""
-    words = text.split()
-    if len(words) < 2 * REPEAT_WORDS:
+    words, scale = units(text.split())
+    size = REPEAT_WORDS * scale
+    if len(words) < 2 * size:
         return 0.0
     seen: set[tuple[str, ...]] = set()
     repeated = [False] * len(words)
-    for start in range(len(words) - REPEAT_WORDS + 1):
-        sequence = tuple(words[start : start + REPEAT_WORDS])
+    for start in range(len(words) - size + 1):
+        sequence = tuple(words[start : start + size])
         if sequence in seen:
-            repeated[start : start + REPEAT_WORDS] = [True] * REPEAT_WORDS
+            repeated[start : start + size] = [True] * size
         seen.add(sequence)
     return sum(repeated) / len(words)
 
 
 def loop(text: str) -> str | None:
     """A phrase of one to seven words said again and again at once, over at least a dozen words."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    for size in range(1, REPEAT_WORDS):
-        if sum(map(eq, words, words[size:])) < max(LOOP_WORDS, 3 * size):
+    words, scale = units([word.lower() for word in _WORD.findall(text)])
+    for size in range(1, REPEAT_WORDS * scale):
+        enough = max(LOOP_WORDS * scale, 3 * size)
+        if sum(map(eq, words, words[size:])) < enough:
             continue  # too few words are like the one a phrase before them, wherever they stand
         run = 0
         for at in range(size, len(words)):
             run = run + 1 if words[at] == words[at - size] else 0
-            if run >= max(LOOP_WORDS, 3 * size):
-                return f"again and again {' '.join(words[at - size + 1 : at + 1])!r}"
+            if run >= enough:
+                return f"again and again {(' ' if scale == 1 else '').join(words[at - size + 1 : at + 1])!r}"
     return None
 
 

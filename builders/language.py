@@ -49,7 +49,7 @@ _NAMED = re.compile(
     rf"(?:{'|'.join(_NAMES)})\b"
     r"|\btranslat\w*|\b[uü]bersetz\w*|\btradu[ciz]\w*|\bvertaal\w*|перевед|翻[译譯訳]|번역"
     # A name in Chinese, Japanese or Korean needs no word before it.
-    r"|(?:[英德法俄日韩韓]|西班牙|葡萄牙|意大利)[语語文]|中文|[汉漢][语語]|普通[话話]|中国語|(?:ドイツ|フランス|スペイン)語|"
+    r"|(?:[英德法俄日韩韓]|西班牙|葡萄牙|意大利)[语語文]|中文|[汉漢][语語]|普通[话話]|中国語|(?:ドイツ|フランス|スペイン|日本)語|"
     r"(?:영|독일|프랑스|스페인|중국|일본|한국)어",
     re.IGNORECASE,
 )

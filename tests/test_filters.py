@@ -300,3 +300,28 @@ def test_a_language_may_be_asked_for_in_any_language(asked):
 )
 def test_a_country_is_no_language(asked):
     assert wrong_language(MAIL, asked)
+
+
+CHINESE = (
+    "首先，我们需要了解这个问题的背景。其次，我们要收集相关的数据，然后进行分析。接着，团队讨论分析的结果，"
+    "并且提出若干建议。之后，管理层作出决定，员工开始执行计划。最后，大家一起检查成果。"
+)
+THAI = "ก่อนอื่นเราต้องเข้าใจปัญหานี้ให้ดี จากนั้นจึงเก็บข้อมูลและวิเคราะห์ร่วมกับทีมงานของเรา"
+JAPANESE = "まず問題の背景を理解する必要があります。次にデータを集めて分析し、その結果をみんなで話し合います。"
+
+
+@pytest.mark.parametrize("text", [CHINESE, THAI, JAPANESE])
+def test_repetition_is_found_where_words_are_not_spaced_apart(text):
+    assert repeated_text(text, 0.3) is None
+    assert repeated_text(text * 4, 0.3)
+
+
+@pytest.mark.parametrize(("phrase", "times"), [("我不知道", 20), ("ฉันไม่รู้", 20), ("哈", 50)])
+def test_a_loop_is_found_where_words_are_not_spaced_apart(phrase, times):
+    assert loop(phrase * times)
+    assert loop(phrase * 3) is None
+
+
+def test_a_chinese_text_that_comes_back_to_its_subject_does_not_repeat_itself():
+    text = "人工智能技术的发展很快。许多人支持人工智能技术的发展，也有人担心人工智能技术的发展会影响就业。"
+    assert repeated_text(text, 0.3) is None
