@@ -33,13 +33,13 @@ _NOT = r"(?:not|n't|never)"
 _WITHHELD = (
     # What "not" must go with to be a refusal: "I should not give numbers" only limits the answer that is given.
     r"(?:(?:help|answer|comply|assist|fulfil+|engage)\b|(?:give|provide|share|write|do)(?: (?:him|her|them|the user))?"
-    r"(?: (?:this|that|it|so|what|any of (?:this|that|it)|the request|help|assistance)\b|\s*(?:[.!;]|$)))"
+    r"(?: (?:this|that|these|those|it|so|what|any of (?:this|that|it)|the request|help|assistance)\b|\s*(?:[.!;]|$)))"
 )
 _REFUSE = re.compile(
     r"\b(?:i|we)(?:'ll| will| should| must| have to| need to| am going to|'m going to| shall|'d better)(?: \w+ly)?(?: therefore| have to| need to)? (?:refuse\b|decline\b|not "
     rf"{_WITHHELD})"
     r"|\b(?:i|we) (?:refuse|decline)\b(?! to (?:refuse|decline))"
-    rf"|\b(?:i|we) (?:can(?:no|')?t|can not|must ?n[o']t|mustn't|won't|will not|should ?n[o']t|shouldn't|may not) {_WITHHELD}"
+    rf"|\b(?:i|we) (?:can(?:no|')?t|can not|(?:am|are) (?:not (?:able|going|willing)|unable) to|must ?n[o']t|mustn't|won't|will not|should ?n[o']t|shouldn't|may not) {_WITHHELD}"
     r"|\b(?:decision|outcome|verdict|conclusion)\s*(?:is|:|=|→|->)\s*(?:to |a |hard )*(?:refus|declin)"
     r"|\b(?:so|therefore|thus|hence|which means|calls for|asks for|requires|warrants|is|it's|be) (?:a |an |to |clear |plain |firm |brief |hard |i )*(?:refus(?:al|e|ed)|declin(?:e|ing|ed))\b",
     re.IGNORECASE,

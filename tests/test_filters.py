@@ -226,7 +226,15 @@ def test_a_decision_is_read_with_either_apostrophe(decision, mark):
     assert vacillates(f"I{mark}ll refuse. I{mark}ll answer. I{mark}ll refuse.")
 
 
-@pytest.mark.parametrize("said", ["I must not provide this.", "I will not give him that.", "We cannot do the request."])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I must not provide this.",
+        "I will not give him that.",
+        "I am not able to write these notes.",
+        "We cannot do the request.",
+    ],
+)
 def test_withholding_what_was_asked_is_a_refusal(said):
     assert decisions(said) == (Outcome.REFUSE,)
 
