@@ -139,7 +139,8 @@ def scalar(node: yaml.Node, path: Path | None) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError) as exc:
+    except (yaml.YAMLError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as exc:
+        # The last three are how PyYAML takes `!!bool perhaps` and `!!timestamp soon`.
         problem = getattr(exc, "problem", None) or str(exc)
         raise RecipeError(
             f"This value cannot be read: {problem}.",

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from specdistill.errors import RecipeError, UsageError
 from specdistill.schemas.recipe import Engine, Judge, Strict
 from specdistill.schemas.recipe_file import apply_override, decode
+from specdistill.schemas.safe_yaml import read_yaml
 from specdistill.train.evaluation.arms import ARMS, kind_of
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -120,7 +121,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentReci
     elif path.is_file():
         where = path.parent
         try:
-            base = yaml.safe_load(decode(path.read_bytes(), path)) or {}
+            base = read_yaml(decode(path.read_bytes(), path)) or {}
         except yaml.YAMLError as exc:
             raise RecipeError(f"This is not valid YAML: {exc}", "Mend the line.", file=path) from exc
         if not isinstance(base, dict):
