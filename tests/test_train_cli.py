@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+from types import SimpleNamespace
 
 import pytest
-from tiny_model import tiny_model
+from tiny_model import tiny_model, tiny_tokenizer
 from tiny_set import rows, write_set
 from typer.testing import CliRunner
 
 from specdistill.cli.train import app
-from specdistill.errors import TrainError, UsageError
+from specdistill.errors import DiskError, TrainError, UsageError
 from specdistill.train.arguments import METHODS, DataArguments, RewardArguments
+from specdistill.train.lineage import check_resume, write_lineage
 
 RUN = CliRunner()
 
@@ -67,3 +70,68 @@ def test_export_distill_writes_the_file(tmp_path):
     )
     assert found.exit_code == 0, found.exception
     assert (tmp_path / "d.parquet").is_file()
+
+
+@pytest.mark.parametrize("command", [["sft"], ["inspect"]])
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_a_limit_of_no_rows_is_refused(command, limit):
+    pytest.importorskip("trl")
+    found = RUN.invoke(app, [*command, "--dataset", "d", "--model", "m", "--limit", limit])
+    assert isinstance(found.exception, UsageError), found.exception
+    assert f"--limit is {limit}" in found.exception.cause
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "says"),
+    [
+        ("kto", ["--per_device_train_batch_size", "1"], "batch size"),
+        ("sft", ["--loss_type", "nope"], "nope"),
+    ],
+)
+def test_what_trl_refuses_is_told_in_its_words(tmp_path, method, more, says):
+    pytest.importorskip("trl")
+    made = rows(1)
+    write_set(tmp_path / "set", made)
+    tiny_tokenizer([row["reasoning"] for row in made]).save_pretrained(tmp_path / "model")
+    argv = ["--dataset", str(tmp_path / "set"), "--model", str(tmp_path / "model"), "--report_to", "none", *more]
+    found = RUN.invoke(app, ["inspect", "--method", method, *argv])
+    assert isinstance(found.exception, UsageError), found.exception
+    assert says in found.exception.cause
+    assert f"train {method} --help-all" in found.exception.remedy
+
+
+def test_what_trl_refuses_at_the_first_step_is_told_and_later_failures_are_not_taken_for_it():
+    pytest.importorskip("torch")
+    from specdistill.train.run import _trained
+
+    def train(resume_from_checkpoint):
+        raise ValueError("Unknown loss type: nope.")
+
+    trainer = SimpleNamespace(train=train, state=SimpleNamespace(global_step=0))
+    with pytest.raises(UsageError, match="Unknown loss type: nope"):
+        _trained("dpo", trainer, None)
+    trainer.state.global_step = 1
+    with pytest.raises(ValueError, match="Unknown") as caught:
+        _trained("dpo", trainer, None)
+    assert not isinstance(caught.value, UsageError)
+
+
+@pytest.mark.parametrize("raw", [b'{"method": "sf', b"[]", b"\xff"])
+def test_a_damaged_lineage_is_named_when_resuming(tmp_path, raw):
+    (tmp_path / "lineage.json").write_bytes(raw)
+    with pytest.raises(TrainError, match="cannot be read") as caught:
+        check_resume(str(tmp_path), {})
+    assert caught.value.file == str(tmp_path / "lineage.json")
+
+
+def test_lineage_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_lineage(tmp_path, {"method": "sft"})
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DiskError, match="disk is full"):
+        write_lineage(tmp_path, {"method": "dpo"})
+    assert [path.name for path in tmp_path.iterdir()] == ["lineage.json"]
+    assert json.loads((tmp_path / "lineage.json").read_text()) == {"method": "sft"}

@@ -124,6 +124,8 @@ def parse(method: str, argv: Sequence[str]) -> Arguments:
             "A hub token is among the arguments, which are saved with every checkpoint.",
             "Leave --hub_token out and set HF_TOKEN in the environment.",
         )
+    if found.data.limit is not None and found.data.limit < 1:
+        raise UsageError(f"--limit is {found.data.limit}.", "Give at least 1, or leave it out to train on every row.")
     if not 0 <= found.data.mixture_ratio < 1:
         raise UsageError(
             f"--mixture_ratio is {found.data.mixture_ratio}.", "Give a share from 0 up to, not including, 1."

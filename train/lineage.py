@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from specdistill.errors import TrainError
+from specdistill.schemas.files import write_whole
 from specdistill.train.arguments import Arguments
 from specdistill.train.data import PublishedSet
 from specdistill.train.template import Convention
@@ -108,15 +109,19 @@ def packages() -> dict[str, str]:
 
 
 def write_lineage(folder: str | os.PathLike[str], lineage: dict[str, Any]) -> None:
-    """Write `lineage.json` into a checkpoint folder."""
-    Path(folder, FILE).write_text(json.dumps(lineage, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """Write `lineage.json` into a checkpoint folder, whole: half of one could not be resumed from.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    write_whole(Path(folder, FILE), (json.dumps(lineage, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def check_resume(checkpoint: str, lineage: dict[str, Any]) -> None:
     """Refuse to continue a checkpoint on other data.
 
     Raises:
-        TrainError: the checkpoint was trained on another dataset, config, mixture or convention.
+        TrainError: the checkpoint was trained on another dataset, config, mixture or convention, or does not say.
     """
     path = Path(checkpoint, FILE)
     if not path.is_file():
@@ -124,7 +129,12 @@ def check_resume(checkpoint: str, lineage: dict[str, Any]) -> None:
             f"The checkpoint '{checkpoint}' has no {FILE}, so it is not known what it was trained on.",
             "Resume only checkpoints that `specdistill train` wrote.",
         )
-    then = json.loads(path.read_text("utf-8"))
+    try:
+        then = json.loads(path.read_bytes())
+    except ValueError as exc:  # no JSON, or no UTF-8
+        raise _damaged(path, str(exc)) from exc
+    if not isinstance(then, dict):
+        raise _damaged(path, "it holds no object")
     for key in ("method", "dataset", "mixture", "convention", "seed"):
         if then.get(key) != json.loads(json.dumps(lineage[key])):
             raise TrainError(
@@ -133,6 +143,14 @@ def check_resume(checkpoint: str, lineage: dict[str, Any]) -> None:
                 file=path,
                 key=key,
             )
+
+
+def _damaged(path: Path, why: str) -> TrainError:
+    return TrainError(
+        f"This checkpoint's record of what it was trained on cannot be read: {why}.",
+        "Resume an earlier checkpoint, or start without --resume_from_checkpoint.",
+        file=path,
+    )
 
 
 def model_card(lineage: dict[str, Any], title: str, *, trl_name: str, paper: str | None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from specdistill.errors import TrainError, UsageError
+from specdistill.errors import SpecdistillError, TrainError, UsageError
 from specdistill.train import arguments, curves
 from specdistill.train.arguments import Arguments
 from specdistill.train.data import PublishedSet, open_set
@@ -124,6 +124,7 @@ def build(ready: Prepared, model: Any) -> Any:
 
     Raises:
         TrainError: the model cannot be loaded, or its chat template refuses a row.
+        UsageError: the trainer refuses its arguments.
     """
     from jinja2 import TemplateError
 
@@ -141,6 +142,8 @@ def build(ready: Prepared, model: Any) -> Any:
         from specdistill.train import preference
 
         return preference.build(*parts)
+    except SpecdistillError:  # some of ours are ValueErrors or OSErrors too, and say more
+        raise
     except TemplateError as exc:
         raise TrainError(
             f"The chat template refuses a row: {exc}.", "Use a model whose template takes such conversations."
@@ -150,6 +153,16 @@ def build(ready: Prepared, model: Any) -> Any:
             f"The model '{asked.model.model_name_or_path}' cannot be loaded: {str(exc).splitlines()[0]}",
             "Name `embedded`, a folder with a checkpoint, or a model of the hub.",
         ) from exc
+    except ValueError as exc:  # TRL checks most of its arguments only here
+        raise _refused(asked.method, exc) from exc
+
+
+def _refused(method: str, exc: ValueError) -> UsageError:
+    """TRL's own words on arguments that it cannot use."""
+    return UsageError(
+        f"The {method} trainer refuses its arguments: {' '.join(str(exc).split())}",
+        f"Change what it names; `specdistill train {method} --help-all` lists every argument.",
+    )
 
 
 def inspect(ready: Prepared, trainer: Any) -> Inspection:
@@ -207,7 +220,7 @@ def _run(ready: Prepared, trainer: Any, found: Inspection, forecast: float | Non
         check_resume(checkpoint, ready.lineage)
     ready.lineage["inspection"] = found.record()
     began = time.monotonic()
-    outcome = _trained(trainer, checkpoint)
+    outcome = _trained(method, trainer, checkpoint)
     seconds = time.monotonic() - began
     folder = Path(args.output_dir)
     trainer.save_model(args.output_dir)
@@ -225,7 +238,7 @@ def _run(ready: Prepared, trainer: Any, found: Inspection, forecast: float | Non
     return record
 
 
-def _trained(trainer: Any, checkpoint: str | None) -> Any:
+def _trained(method: str, trainer: Any, checkpoint: str | None) -> Any:
     import torch
 
     try:
@@ -235,6 +248,12 @@ def _trained(trainer: Any, checkpoint: str | None) -> Any:
             f"The device ran out of memory: {str(exc).splitlines()[0]}",
             "Lower --per_device_train_batch_size or --max_length, or set --gradient_checkpointing or --use_peft.",
         ) from exc
+    except SpecdistillError:
+        raise
+    except ValueError as exc:
+        if trainer.state.global_step:  # a later step fails for another reason
+            raise
+        raise _refused(method, exc) from exc  # an unknown --loss_type of DPO meets no check before its first loss
 
 
 def _checkpoint(args: Any) -> str | None:
