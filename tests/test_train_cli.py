@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from specdistill.cli.train import app
 from specdistill.errors import DiskError, TrainError, UsageError
-from specdistill.train.arguments import METHODS, DataArguments, RewardArguments
-from specdistill.train.lineage import check_resume, write_lineage
+from specdistill.train.arguments import METHODS, DataArguments, RewardArguments, parse
+from specdistill.train.lineage import changed_arguments, check_resume, write_lineage
 
 RUN = CliRunner()
 
@@ -135,3 +135,14 @@ def test_lineage_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_lineage(tmp_path, {"method": "dpo"})
     assert [path.name for path in tmp_path.iterdir()] == ["lineage.json"]
     assert json.loads((tmp_path / "lineage.json").read_text()) == {"method": "sft"}
+
+
+def test_lineage_names_no_folder_of_the_machine():
+    pytest.importorskip("trl")
+    more = ["--chat_template_path", "/x/y/chat_template.jinja", "--lora_target_modules", "/x/y/q_proj", "v_proj"]
+    asked = parse("sft", ["--dataset", "d", "--model", "m", *more, "--model_init_kwargs", '{"cache_dir": "/x/y/"}'])
+    said = changed_arguments(asked)
+    assert said["chat_template_path"] == "chat_template.jinja"
+    assert json.loads(said["lora_target_modules"]) == ["q_proj", "v_proj"]
+    assert "/x" not in json.dumps(said)
+    assert asked.training.chat_template_path == "/x/y/chat_template.jinja"  # what is used stays as it was given

@@ -81,6 +81,17 @@ def base_name(model: str) -> str:
     return os.path.basename(os.path.normpath(model)) if os.path.isdir(model) else model
 
 
+def without_folders(value: Any) -> Any:
+    """A value in which every absolute path is its last part: where a file lies on this machine is nobody's business."""
+    if isinstance(value, str):
+        return os.path.basename(os.path.normpath(value)) if os.path.isabs(value) else value
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    if isinstance(value, dict):
+        return {name: without_folders(one) for name, one in value.items()}
+    return value
+
+
 def changed_arguments(asked: Arguments) -> dict[str, Any]:
     """The training and model arguments that differ from the libraries' defaults, JSON-able."""
     changed: dict[str, Any] = {}
@@ -93,6 +104,7 @@ def changed_arguments(asked: Arguments) -> dict[str, Any]:
             value = getattr(value, "value", value)  # enums by their value
             if value in (spec.default, None, [], {}) or not isinstance(value, str | int | float | bool | list | dict):
                 continue
+            value = without_folders(value)
             changed[name] = json.dumps(value) if isinstance(value, list | dict) else value
     return dict(sorted(changed.items()))
 
