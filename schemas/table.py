@@ -13,6 +13,9 @@ import polars as pl
 
 from specdistill.errors import SchemaError
 
+MAY_BE_NULL = frozenset({"reasoning_content"})
+"""Fields of a turn that may be null; the others are always given."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -121,6 +124,16 @@ class Table:
                 if wrong.any():
                     rows = wrong.arg_true().head(limit).to_list()
                     found.append(f"column '{column.name}' has values outside {list(column.values)} in rows {rows}")
+            if isinstance(series.dtype, pl.List):
+                holed = series.list.eval(_holes(series.dtype.inner)).list.any()
+                if holed.any():
+                    rows = holed.arg_true().head(limit).to_list()
+                    found.append(f"column '{column.name}' has a null entry or field in its lists in rows {rows}")
+            if column.name == "schema_version":
+                other = series.is_not_null() & (series != self.version)
+                if other.any():
+                    rows = other.arg_true().head(limit).to_list()
+                    found.append(f"column 'schema_version' is not {self.version} in rows {rows}")
         if self.key and all(name in frame.columns for name in self.key):
             doubled = frame.height - frame.select(self.key).n_unique()
             if doubled:
@@ -139,3 +152,16 @@ class Table:
                 "The rows were not written by this version; `specdistill schema migrate` upgrades older ones.",
             )
         return frame
+
+
+def _holes(inner: Any) -> pl.Expr:
+    """Whether an entry of a list is null, or has a null where a turn's field is always given.
+
+    An expression for `list.eval`, which sees the entries of all rows as one column and copies none of their text.
+    """
+    entry = pl.element()
+    null = entry.is_null()
+    for part in inner.fields if isinstance(inner, pl.Struct) else ():
+        if part.name not in MAY_BE_NULL:
+            null |= entry.struct.field(part.name).is_null()
+    return null

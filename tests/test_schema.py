@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import polars as pl
@@ -258,3 +259,35 @@ def test_validation_and_publishing_agree(tmp_path: Path) -> None:
     for config, splits in sets.items():
         for frame in splits.values():
             assert TABLES[config].problems(frame) == []
+
+
+def first_row(config: str = "sft") -> dict[str, Any]:
+    """A valid row of today's."""
+    return json.loads(todays(config).read_text(encoding="utf-8").splitlines()[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema_version": "banana"}, f"column 'schema_version' is not {TABLES['sft'].version} in rows [1]"),
+        ({"schema_version": "1.0.0"}, "schema migrate"),
+        ({"prompt": [{"content": "hi"}]}, "column 'prompt' has a null"),
+        ({"prompt": [{"role": "user", "content": "hi"}, None]}, "column 'prompt' has a null"),
+        ({"completion": [{"role": "assistant"}]}, "column 'completion' has a null"),
+        ({"clauses": [None]}, "column 'clauses' has a null"),
+    ],
+)
+def test_validation_refuses_what_the_json_schema_refuses(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    rows = [first_row(), first_row() | {"id": "other"} | changes]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, text = run("validate", str(tmp_path / "rows.jsonl"), "--config", "sft")
+    assert code == 1, text
+    assert says in text
+    assert "in rows [1]" in text  # and none of the row that is valid
+
+
+def test_a_turn_without_a_thought_and_an_empty_list_are_valid() -> None:
+    turn = {"role": "assistant", "content": "Yes.", "reasoning_content": None}
+    row = {name: first_row().get(name) for name in TABLES["sft"].names} | {"completion": [turn], "clauses": []}
+    assert TABLES["sft"].problems(TABLES["sft"].frame([row, row | {"id": "b", "clause_digests": None}])) == []
+    assert TABLES["sft"].problems(TABLES["sft"].empty()) == []
