@@ -7,6 +7,8 @@ or several publishers at once end in exactly one release or none:
 2. the branch's head holds exactly our files: only the tag is missing;
 3. else one commit on that head (the hub refuses it if the head has moved), then the tag on that very commit.
 
+A branch that is not there yet starts at main, so what main holds is what a release on it follows.
+
 The tag is only ever set on a commit that holds the whole content, so a tag without its content cannot be.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -143,29 +145,29 @@ def one_attempt(
     agree(state, target)
     if target.tag in state.tags:
         return tagged(remote, target, build, state)
-    if not state.exists or state.head is None:
+    if not state.exists:
         if dry_run:
             return Outcome(Status.PLANNED, None, remote.url, first_plan(build(None), target, state))
-        prepare(remote, target, state)
+        remote.create(private=target.private)
         state = remote.state(target.branch)
-    if state.head is None:
-        raise Overtaken(f"The branch {target.branch} is not there yet.")
-    if target.gated and not state.gated and not dry_run:
-        remote.gate()
-    there = remote.tree(state.head)
-    head = parsed(remote.read(MANIFEST, state.head))
+    start = state.head or state.main
+    if start is None:
+        raise Overtaken("The default branch is not there yet.")
+    there = remote.tree(start)
+    head = parsed(remote.read(MANIFEST, start))
     before = release_before(remote, target, state, head)
     folder = build(before)
     plan = plan_of(remote, folder, there, before, state)
     newer(target, before, plan)
-    if not (plan.added or plan.changed or plan.removed):
-        if dry_run:
-            return Outcome(Status.PLANNED, state.head, remote.url, plan)
-        say(f"The commit {state.head[:8]} holds this release; setting the tag {target.tag}.")
-        remote.tag(target.tag, state.head, f"Release {target.version}")
-        return Outcome(Status.FINISHED, state.head, f"{remote.url}/tree/{target.tag}", plan)
+    same = not (plan.added or plan.changed or plan.removed)
     if dry_run:
-        return Outcome(Status.PLANNED, None, remote.url, plan)
+        plan = replace(plan, note=preparations(target, state))
+        return Outcome(Status.PLANNED, start if same else None, remote.url, plan)
+    prepare(remote, target, state, start)
+    if same:
+        say(f"The commit {start[:8]} holds this release; setting the tag {target.tag}.")
+        remote.tag(target.tag, start, f"Release {target.version}")
+        return Outcome(Status.FINISHED, start, f"{remote.url}/tree/{target.tag}", plan)
     if patient and head and head.release and head.release.version == target.version:
         raise Passing(f"Another publisher's commit of version {target.version} has no tag yet.", wait=2.0)
     if target.pull_request and (found := proposed(remote, folder, state)):
@@ -177,7 +179,7 @@ def one_attempt(
         {name: folder / name for name in (*plan.added, *plan.changed)},
         plan.removed,
         branch=target.branch,
-        parent=state.head,
+        parent=start,
         title=f"Release {target.version}",
         description=f"manifest.json has SHA-256 {file_digest(folder / MANIFEST)}",
         pull_request=target.pull_request,
@@ -203,16 +205,19 @@ def agree(state: HubState, target: Target) -> None:
         )
 
 
-def prepare(remote: Remote, target: Target, state: HubState) -> None:
-    """Make repository, access rule and branch, so that they stand before any content comes."""
-    if not state.exists:
-        remote.create(private=target.private)
+def preparations(target: Target, state: HubState) -> tuple[str, ...]:
+    """What `prepare` does, in sentences for the plan."""
+    notes = [] if state.head else [f"The branch {target.branch} will be created, starting at main."]
+    if target.gated and not state.gated:
+        notes.append("Readers will have to ask for access.")
+    return tuple(notes)
+
+
+def prepare(remote: Remote, target: Target, state: HubState, start: str) -> None:
+    """Set the access rule and make the branch: before any content comes, and after all that may be refused here."""
     if target.gated and not state.gated:
         remote.gate()
-    if target.branch != "main":
-        start = state.main or remote.state("main").main
-        if start is None:
-            raise Overtaken("The default branch is not there yet.")
+    if state.head is None:
         remote.branch(target.branch, start)
 
 
@@ -279,8 +284,10 @@ def newer(target: Target, before: Manifest | None, plan: Plan) -> None:
     ours, theirs = (tuple(map(int, version.split("."))) for version in (target.version, before.release.version))
     if ours <= theirs:
         raise PublishError(
-            f"Version {target.version} is not newer than {before.release.version}, which {target.branch} holds.",
-            "Give a higher version, or release from another branch with --branch.",
+            f"Version {target.version} is not newer than {before.release.version}, which it would follow on "
+            f"{target.branch}.",
+            "Give a higher version. For one of an older line, make a branch on the hub that starts at that line's "
+            "last tag, and name it with --branch: a branch that a release makes starts at main.",
         )
     breaking = [line for line in plan.schema if line.startswith("breaking")]
     if breaking and ours[0] == theirs[0]:

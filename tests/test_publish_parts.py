@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha1, sha256
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from run_fixture import write_run
 from specdistill.cards.interrupts import noted
 from specdistill.cards.plan import Plan, Target, differences, is_same
 from specdistill.cards.publishing import keep, publish_run
-from specdistill.cards.release import LONGEST_WAIT, agree, newer, pause
+from specdistill.cards.release import LONGEST_WAIT, Outcome, agree, newer, one_attempt, pause
 from specdistill.cards.remote import HubState, Overtaken, Passing, RemoteFile, attempt, told
 from specdistill.cards.scan import Find, counts, refuse_finds, scan
 from specdistill.cards.tree import Ask
@@ -125,6 +126,73 @@ def test_versions_only_go_up_and_breaks_are_major(
     else:
         with pytest.raises(PublishError, match=says):
             newer(Target(version), earlier, Plan(schema=schema))
+
+
+class NewBranch:
+    """A hub whose main holds release 2.0.0 and that has no other branch; notes what it is told to do."""
+
+    url = "http://hub/x"
+
+    def __init__(self, folder: Path) -> None:
+        self.done: list[str] = []
+        self.folder = folder
+        (folder / "manifest.json").write_text(manifest("2.1.0").model_dump_json())
+        (folder / "README.md").write_text("# x")
+
+    def state(self, branch: str) -> HubState:
+        head = "tip" if branch == "main" else None
+        return HubState(True, head, "tip", {"v2.0.0": "tip"}, {}, private=False, gated=False)
+
+    def tree(self, revision: str) -> dict[str, RemoteFile]:
+        return {"old.parquet": RemoteFile("x", None, 3)}
+
+    def read(self, path: str, revision: str) -> bytes | None:
+        return manifest("2.0.0").model_dump_json().encode() if path == "manifest.json" else None
+
+    def gate(self) -> None:
+        self.done.append("gate")
+
+    def branch(self, name: str, start: str) -> None:
+        self.done.append(f"{name} from {start}")
+
+    def commit(self, add: object, remove: list[str], **more: object) -> tuple[str, None]:
+        self.done.append(f"commit on {more['parent']}, removing {', '.join(remove)}")
+        return "new", None
+
+    def tag(self, name: str, oid: str, message: str) -> None:
+        self.done.append(f"{name} on {oid}")
+
+    def attempt(self, version: str, *, dry_run: bool) -> Outcome:
+        def build(before: Manifest | None) -> Path:
+            assert before is not None
+            assert before.release == Release(version="2.0.0")
+            return self.folder
+
+        target = Target(version, branch="next", gated=True)
+        return one_attempt(self, target, build, dry_run=dry_run, say=lambda text: None)  # type: ignore[arg-type]
+
+
+def test_a_release_on_a_new_branch_follows_main_as_its_plan_says(tmp_path: Path) -> None:
+    hub = NewBranch(tmp_path)
+    planned = hub.attempt("2.1.0", dry_run=True)
+    assert hub.done == []
+    assert (planned.plan.previous, list(planned.plan.removed)) == ("2.0.0", ["old.parquet"])
+    assert planned.plan.note == (
+        "The branch next will be created, starting at main.",
+        "Readers will have to ask for access.",
+    )
+    made = hub.attempt("2.1.0", dry_run=False)
+    assert made.plan == replace(planned.plan, note=())
+    assert hub.done == ["gate", "next from tip", "commit on tip, removing old.parquet", "v2.1.0 on new"]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_refused_version_leaves_no_branch_and_no_access_rule_behind(tmp_path: Path, dry_run: bool) -> None:
+    hub = NewBranch(tmp_path)
+    with pytest.raises(PublishError, match=r"not newer than 2\.0\.0") as caught:
+        hub.attempt("1.5.0", dry_run=dry_run)
+    assert "starts at that line's last tag" in caught.value.remedy
+    assert hub.done == []
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one() -> None:
