@@ -58,15 +58,13 @@ class Plan:
     note: tuple[str, ...] = ()
 
 
-def first_plan(folder: Path, target: Target, state: HubState) -> Plan:
-    """The plan for a repository or branch that does not exist yet."""
+def first_plan(folder: Path, target: Target) -> Plan:
+    """The plan for a repository that does not exist yet."""
     added, _, _ = differences(folder, {})
     manifest = read_manifest(folder / MANIFEST)
     rows = {config: (0, sum(splits.values())) for config, splits in manifest.counts.items()}
     kind = "a private" if target.private else "a public"
-    notes = [] if state.exists else [f"The repository will be created as {kind} one."]
-    if state.exists:
-        notes.append(f"The branch {target.branch} will be created.")
+    notes = [f"The repository will be created as {kind} one."]
     if target.gated:
         notes.append("Readers will have to ask for access.")
     return Plan(added, {}, {}, rows, (), None, tuple(notes))

@@ -147,7 +147,7 @@ def one_attempt(
         return tagged(remote, target, build, state)
     if not state.exists:
         if dry_run:
-            return Outcome(Status.PLANNED, None, remote.url, first_plan(build(None), target, state))
+            return Outcome(Status.PLANNED, None, remote.url, first_plan(build(None), target))
         remote.create(private=target.private)
         state = remote.state(target.branch)
     start = state.head or state.main

@@ -1,6 +1,7 @@
 """A recipe is strict, and every fault names its place."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -87,3 +88,13 @@ def test_alias_bombs_and_deep_trees_are_refused():
         parse_recipe(bomb)
     with pytest.raises(RecipeError):
         parse_recipe("a: " + "[" * 5000)
+
+
+@pytest.mark.parametrize(
+    "value", ["!!timestamp soon", "!!bool perhaps", "!!int x", "!!float y", "2026-13-45", "!!binary ä"]
+)
+def test_a_value_that_is_not_of_its_stated_type_is_named_with_its_line(value):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:3.*cannot be read|is not a valid|Input should"):
+        parse_recipe(f"name: x\nspec: safety\nlicences: {{dataset: {value}}}\n", (), Path("recipe.yaml"))
+    with pytest.raises(RecipeError):
+        parse_recipe(f"name: x\nspec: safety\n{value}: 3\n", (), Path("recipe.yaml"))
