@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from specdistill.errors import SchemaError
-from specdistill.schemas.table import Column, Table
+from specdistill.schemas.table import MAY_BE_NULL, Column, Table
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS: dict[type[pl.DataType], dict[str, Any]] = {
@@ -56,7 +56,7 @@ def type_schema(dtype: Any) -> dict[str, Any]:
         return {"type": "array", "items": type_schema(instance.inner)}
     if isinstance(instance, pl.Struct):
         fields = {field.name: nullable(type_schema(field.dtype), field.name) for field in instance.fields}
-        required = [name for name in fields if name != "reasoning_content"]
+        required = [name for name in fields if name not in MAY_BE_NULL]
         return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
     if found := _SCALARS.get(type(instance)):
         return dict(found)
@@ -65,7 +65,7 @@ def type_schema(dtype: Any) -> dict[str, Any]:
 
 def nullable(schema: dict[str, Any], name: str) -> dict[str, Any]:
     """A turn without a reasoning has null there; the other fields of a turn are always given."""
-    return schema | {"type": [schema["type"], "null"]} if name == "reasoning_content" else schema
+    return schema | {"type": [schema["type"], "null"]} if name in MAY_BE_NULL else schema
 
 
 def type_words(dtype: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from specdistill.errors import TrainError
 from specdistill.schemas.files import write_whole
+from specdistill.schemas.text import without_folder
 from specdistill.train.arguments import Arguments
 from specdistill.train.data import PublishedSet
 from specdistill.train.template import Convention
@@ -84,7 +85,7 @@ def base_name(model: str) -> str:
 def without_folders(value: Any) -> Any:
     """A value in which every absolute path is its last part: where a file lies on this machine is nobody's business."""
     if isinstance(value, str):
-        return os.path.basename(os.path.normpath(value)) if os.path.isabs(value) else value
+        return without_folder(value)
     if isinstance(value, list):
         return [without_folders(one) for one in value]
     if isinstance(value, dict):
