@@ -38,6 +38,9 @@ Z = 1.959964
 Slots = list[tuple[str, int]]
 """(prompt_id, sample index), in the order they are spent."""
 
+FAILED = (pl.col("reason") == RejectReason.CALL_FAILED).fill_null(False)
+"""Whether a decided candidate's call failed."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -88,10 +91,9 @@ def tries(decided: pl.DataFrame, asked: Collection[tuple[str, int]] = ()) -> pl.
         asked: (prompt_id, sample index) that this session asked for. Calls of its own that failed do count, so that it
             neither asks for more than the budget nor goes on against an engine that fails always.
     """
-    failed = (pl.col("reason") == RejectReason.CALL_FAILED).fill_null(False)
     own = pl.DataFrame(list(asked), schema={"prompt_id": pl.String, "sample_index": pl.Int32}, orient="row")
-    lately = decided.filter(failed & (pl.col("arm") == Arm.SPEC)).join(own, on=own.columns, how="semi")
-    return pl.concat([decided.filter(~failed), lately])
+    lately = decided.filter(FAILED & (pl.col("arm") == Arm.SPEC)).join(own, on=own.columns, how="semi")
+    return pl.concat([decided.filter(~FAILED), lately])
 
 
 def cells(decided: pl.DataFrame, prompts: pl.DataFrame, recipe: Recipe, slots: Slots) -> list[Cell]:
@@ -222,8 +224,7 @@ def rations(states: list[Cell]) -> list[tuple[Cell, int]]:
 
 def own_samples(decided: pl.DataFrame) -> set[tuple[str, int]]:
     """(prompt_id, sample index) of the candidates sampled with the spec whose call did not fail."""
-    failed = (pl.col("reason") == RejectReason.CALL_FAILED).fill_null(False)
-    own = decided.filter((pl.col("arm") == Arm.SPEC) & ~failed)
+    own = decided.filter((pl.col("arm") == Arm.SPEC) & ~FAILED)
     return set(own.select("prompt_id", "sample_index").iter_rows())
 
 
